@@ -1,0 +1,246 @@
+"""Cache: what users construct, and what Crud talks to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from redis.asyncio import Redis, RedisCluster
+
+from ..errors import CacheClosed, CacheError, ConfigurationError, RedisRefused
+from .memory import MemoryStore
+from .protocol import ALL_PARTS, Parts, random_name
+from .redis import RedisStore
+from .stats import Stats
+from .store import Command, Release, Reply, Store
+
+logger = logging.getLogger("fastrdb.cache")
+
+HOLD_MS = 3_000
+_RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 1.0
+
+# The only module state: all cruds that are given one client share one Cache.
+_caches: WeakKeyDictionary[Redis, Cache] = WeakKeyDictionary()
+
+
+class Cache:
+    """A coherent cache on Redis, or in this process: one for each Redis client or URL.
+
+    Build it with ``Cache.from_url`` or ``Cache.from_client``. It may be used from several event loops; each gets
+    its own few connections, which close when that loop ends.
+
+    Attributes:
+        prefix: Leads every key, so that two databases on one Redis stay apart.
+        stats: What the cache did, and why it did not do the rest.
+    """
+
+    def __init__(
+        self,
+        make_store: Callable[[], Store],
+        *,
+        prefix: str = "",
+        hold_ms: int = HOLD_MS,
+        parts: Parts = ALL_PARTS,
+    ) -> None:
+        if any(letter in "%*?[]{}" or letter.isspace() for letter in prefix):
+            raise ConfigurationError(f"prefix {prefix!r}: leave out white space and any of % * ? [ ] {{ }}")
+        self.prefix, self.hold_ms, self.parts = prefix, hold_ms, parts
+        self.stats = Stats()
+        self.undelivered: set[bytes] = set()
+        self._make_store = make_store
+        self._memory: MemoryStore | None = None
+        self._bound: dict[asyncio.AbstractEventLoop, _Bound] = {}
+        self._last: _Bound | None = None
+        self._excluded: set[bytes] = set()
+        self._closed = False
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        *,
+        prefix: str = "",
+        timeout_s: float = 1.0,
+        hold_s: float = HOLD_MS / 1000,
+        max_cells: int = 100_000,
+        epoch: str | None = None,
+        parts: Parts = ALL_PARTS,
+    ) -> Cache:
+        """Give a cache on the server at *url*, or in this process for ``memory://``.
+
+        Args:
+            url: ``redis://``, ``rediss://`` or ``unix://`` as redis-py takes them, or ``memory://``.
+            prefix: Leads every key; use one for each database that shares the server.
+            timeout_s: How long a read or a write waits for the server, in seconds.
+            hold_s: How long a write's hold lasts when its writer dies, in seconds; renewed while a COMMIT hangs.
+            max_cells: Size of the memory store, in keys.
+            epoch: Stands for the server's run id where INFO is not permitted. Change it after a failover.
+            parts: The parts of the protocol, for tests.
+
+        Raises:
+            ConfigurationError: The URL's scheme is unknown, or the prefix cannot be part of a key.
+        """
+        hold_ms = round(hold_s * 1000)
+        if url.startswith("memory://"):
+            memory = MemoryStore(max_cells)
+            cache = cls(lambda: memory, prefix=prefix, hold_ms=hold_ms, parts=parts)
+            cache._memory = memory
+            return cache
+        try:
+            make = RedisStore.factory_from_url(url, timeout_s=timeout_s, epoch=epoch)
+        except ValueError as error:
+            raise ConfigurationError("url: use redis://, rediss://, unix:// or memory://") from error
+        return cls(make, prefix=prefix, hold_ms=hold_ms, parts=parts)
+
+    @classmethod
+    def from_client(
+        cls,
+        client: Redis,
+        *,
+        prefix: str = "",
+        timeout_s: float = 1.0,
+        hold_s: float = HOLD_MS / 1000,
+        epoch: str | None = None,
+        parts: Parts = ALL_PARTS,
+    ) -> Cache:
+        """Give a cache with its own connections, made with the settings of a ``redis.asyncio.Redis``.
+
+        Closing the client closes nothing here. Arguments and errors as in ``from_url``.
+        """
+        make = RedisStore.factory_from_client(client, timeout_s=timeout_s, epoch=epoch)
+        return cls(make, prefix=prefix, hold_ms=round(hold_s * 1000), parts=parts)
+
+    @property
+    def store(self) -> Store:
+        """The store of the running event loop."""
+        return self._here().store
+
+    @property
+    def flights(self) -> dict[bytes, asyncio.Future[None]]:
+        """The loads under way in the running event loop, by entry."""
+        return self._here().flights
+
+    def _here(self) -> _Bound:
+        loop = asyncio.get_running_loop()
+        last = self._last
+        if last is not None and last.loop is loop and last.pid == os.getpid():
+            return last
+        if self._closed:
+            raise CacheClosed("this Cache was closed: build a new one")
+        bound = self._bound.get(loop)
+        if bound is None or bound.pid != os.getpid():
+            self._bound = {other: kept for other, kept in self._bound.items() if not other.is_closed()}
+            bound = self._bound[loop] = _Bound(loop, self._make_store())
+        self._last = bound
+        return bound
+
+    def exclude_others(self, database: bytes) -> None:
+        """Take the lock that keeps a second process off a ``memory://`` cache of the same database.
+
+        Raises:
+            CacheShared: Another process, or another Cache in this one, has it.
+        """
+        if self._memory is not None and database not in self._excluded:
+            self._memory.exclusive(f"{self.prefix}\n{database.decode()}")
+            self._excluded.add(database)
+
+    def drop(self, reply: Awaitable[list[Reply]]) -> None:
+        """Let a posted command go: nobody needs its reply, and a failure harms nobody."""
+        future = asyncio.ensure_future(reply)
+        future.add_done_callback(_forget)
+
+    def count_refused(self, reply: Awaitable[list[Reply]], value: bytes) -> None:
+        """Count a posted fill that the entry's owner refused."""
+
+        def done(future: asyncio.Future[list[Reply]]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                self.stats.count("not stored: unreachable")
+            else:
+                self.stats.count("stored" if future.result() == [value] else "not stored: the claim was lost")
+
+        asyncio.ensure_future(reply).add_done_callback(done)
+
+    def keep(self, keys: set[bytes]) -> None:
+        """Keep an invalidation that could not be delivered; nothing is served from the cache before it is."""
+        if not self.undelivered:
+            logger.warning("the cache cannot be reached: reads are answered from SQL, invalidations are kept")
+        self.undelivered |= keys
+        bound = self._here()
+        if bound.courier is None or bound.courier.done():
+            bound.courier = bound.loop.create_task(self._deliver(bound.store))
+
+    async def _deliver(self, store: Store) -> None:
+        pause = _RETRY_FIRST_S
+        while self.undelivered:
+            batch = list(self.undelivered)[:1_000]
+            nobody = random_name()
+            try:
+                await store.run([Release(key, nobody) for key in batch])
+            except CacheError:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _RETRY_LAST_S)
+                continue
+            self.undelivered.difference_update(batch)
+        logger.warning("the cache can be reached again: kept invalidations are delivered")
+
+    async def run(self, commands: list[Command]) -> list[Reply]:
+        """Run commands on the running loop's store."""
+        return await self.store.run(commands)
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop; the cache cannot be used any more."""
+        self._closed, self._last = True, None
+        bound = self._bound.pop(asyncio.get_running_loop(), None)
+        if bound is not None:
+            if bound.courier is not None:
+                bound.courier.cancel()
+            await bound.store.aclose()
+
+    async def __aenter__(self) -> Cache:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        kind = "memory" if self._memory is not None else "redis"
+        return f"<Cache {kind} prefix={self.prefix!r} hit_rate={self.stats.hit_rate:.2f}>"
+
+
+class _Bound:
+    """What belongs to one event loop in one process."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, store: Store) -> None:
+        self.loop, self.store, self.pid = loop, store, os.getpid()
+        self.flights: dict[bytes, asyncio.Future[None]] = {}
+        self.courier: asyncio.Task[None] | None = None
+
+
+def resolve(redis: object) -> Cache | None:
+    """Give the cache that a ``redis`` argument means; ``None`` for an explicit ``None``.
+
+    Raises:
+        RedisRefused: It is no client and no Cache.
+    """
+    if redis is None or isinstance(redis, Cache):
+        return redis
+    if isinstance(redis, Redis):
+        found = _caches.get(redis)
+        if found is None:
+            found = _caches[redis] = Cache.from_client(redis)
+        return found
+    if isinstance(redis, RedisCluster):
+        raise RedisRefused("redis: a RedisCluster; clusters are not supported yet, pass a redis.asyncio.Redis")
+    raise RedisRefused(
+        f"redis: {type(redis).__module__}.{type(redis).__qualname__}; "
+        "pass a redis.asyncio.Redis, a fastrdb.Cache, or None"
+    )
+
+
+def _forget(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,176 @@
+"""How a connection is opened: redis-py's settings with a few of them set on purpose, then the handshake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from redis import exceptions as redis_errors
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+
+from fastrdb.errors import CacheClosed, CacheUnavailable, ServerRefused
+
+from .scripts import SCRIPTS
+from .wire import Wire, unavailable
+
+_OLDEST: Final = 7
+_NAME: Final = "fastrdb"
+
+# Settings of a pool's connections that are the pool's or ours to decide: retries and health checks (SQL
+# answers sooner than a late Redis), parsers, and maintenance notifications, which need RESP3.
+_LEFT_OUT: Final = frozenset(
+    {
+        "health_check_interval",
+        "himport_registry",
+        "legacy_responses",
+        "maint_notifications_config",
+        "maint_notifications_pool_handler",
+        "maintenance_notification_hash",
+        "maintenance_state",
+        "oss_cluster_maint_notifications_handler",
+        "orig_host_address",
+        "orig_socket_connect_timeout",
+        "orig_socket_timeout",
+        "parser_class",
+        "retry",
+        "retry_on_error",
+        "retry_on_timeout",
+    }
+)
+
+
+class Server(NamedTuple):
+    """What the handshake learned."""
+
+    wire: Wire
+    epoch: bytes
+
+
+class Dialer:
+    """Opens connections like those of a redis-py pool; it uses the pool's settings, never its connections.
+
+    Args:
+        pool: Whose server, credentials, TLS and database are used.
+        timeout_s: Seconds for the whole of connecting and the handshake.
+        epoch: What stands for the server's run id where INFO is not permitted.
+    """
+
+    def __init__(self, pool: ConnectionPool, timeout_s: float, epoch: str | None) -> None:
+        self._pool = pool  # Sentinel's connections refer to it weakly
+        self._timeout_s, self._epoch = timeout_s, epoch
+        self._settings: Mapping[str, Any] = MappingProxyType(_settings(pool.connection_kwargs, timeout_s))
+
+    @property
+    def where(self) -> str:
+        """The server's address and database; no credentials."""
+        kept = self._settings
+        address = kept.get("path") or f"{kept.get('host', 'localhost')}:{kept.get('port', 6379)}"
+        service = getattr(self._pool, "service_name", None)
+        return f"{f'Sentinel service {service}' if service else address}/{kept.get('db') or 0}"
+
+    async def dial(self) -> Server:
+        """Open a connection and shake hands.
+
+        Raises:
+            CacheUnavailable: Nobody answered in time, or the server does not take the credentials.
+            ServerRefused: The protocol cannot work on this server.
+        """
+        connection: AbstractConnection = self._pool.connection_class(**self._settings)
+        wire: Wire | None = None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await connection.connect()  # type: ignore[no-untyped-call]
+                wire = Wire.take_over(connection)
+                return Server(wire, await self._handshake(wire))
+        except BaseException as error:
+            if wire is not None:
+                wire.drop(partial(CacheClosed, "the handshake failed"))
+            else:
+                await connection.disconnect(nowait=True)
+            if isinstance(error, TimeoutError):
+                cause = redis_errors.TimeoutError(f"{self.where} did not answer within {self._timeout_s} s")
+                raise unavailable(cause) from cause
+            if isinstance(error, (redis_errors.RedisError, OSError)):
+                raise unavailable(error) from error
+            raise
+
+    async def _handshake(self, wire: Wire) -> bytes:
+        """Look at the server, name ourselves, load the scripts: one round trip."""
+        loads = [(b"SCRIPT", b"LOAD", script.text) for script in SCRIPTS]
+        name = str(self._settings.get("client_name") or _NAME).encode()
+        replies = await wire.ask(
+            [
+                (b"INFO", b"server"),
+                (b"INFO", b"replication"),
+                (b"INFO", b"memory"),
+                (b"CLIENT", b"SETNAME", name),  # an ACL may forbid it
+                *loads,
+            ]
+        )
+        epoch = self._look(replies[:3])
+        _check_scripts(replies[4:])
+        if wire.gone:
+            raise unavailable(redis_errors.ConnectionError("the connection was lost"))
+        return epoch
+
+    def _look(self, answers: list[Any]) -> bytes:
+        info: dict[str, str] = {}
+        for answer in answers:
+            if isinstance(answer, redis_errors.NoPermissionError):
+                continue
+            if isinstance(answer, Exception):
+                raise unavailable(answer)
+            info |= _parse_info(answer)
+        _check_settings(info)
+        if epoch := info.get("run_id") or self._epoch:
+            return epoch.encode()
+        raise ServerRefused(
+            "this user may not read the server's run id: grant it INFO (ACL: +info), or pass epoch=, a text "
+            "that you change whenever Redis comes back with older data"
+        )
+
+
+def _settings(settings: Mapping[str, Any], timeout_s: float) -> dict[str, Any]:
+    kept = {name: value for name, value in settings.items() if name not in _LEFT_OUT}
+    kept.pop("client_name", None)
+    return {
+        **kept,
+        "protocol": 2,  # no pushes: each reply belongs to the oldest request
+        "decode_responses": False,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+    }
+
+
+def _parse_info(answer: bytes) -> dict[str, str]:
+    lines = answer.decode("utf-8", "replace").splitlines()
+    return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}
+
+
+def _check_settings(info: Mapping[str, str]) -> None:
+    version = info.get("redis_version", "")
+    major = version.partition(".")[0]
+    if major.isdecimal() and int(major) < _OLDEST:
+        raise ServerRefused(f"Redis {version} is too old: use Redis {_OLDEST} or newer, or Valkey")
+    if info.get("role", "master") != "master":
+        raise ServerRefused("this Redis is a replica: give the cache a client of the primary")
+    if info.get("maxmemory_policy") == "volatile-ttl":
+        raise ServerRefused(
+            "the eviction policy volatile-ttl drops first what ends soonest, and those are the marks of open "
+            "writes: set maxmemory-policy to noeviction, allkeys-lru or volatile-lru"
+        )
+
+
+def _check_scripts(answers: list[Any]) -> None:
+    for script, answer in zip(SCRIPTS, answers, strict=True):
+        if isinstance(answer, redis_errors.NoPermissionError):
+            raise ServerRefused(
+                "this user may not load scripts: grant it +@scripting +@read +@write on the cache's keys"
+            ) from answer
+        if isinstance(answer, Exception):
+            raise unavailable(answer)
+        if answer != script.sha:
+            raise CacheUnavailable("the server's replies are out of step with the handshake")

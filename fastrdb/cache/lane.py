@@ -1,0 +1,231 @@
+"""A connection with its queue: reads that share round trips, pipelined commands, one timer for them all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from functools import partial
+from itertools import chain
+from typing import Final
+
+from redis import exceptions as redis_errors
+
+from fastrdb.errors import CacheClosed, CacheError
+
+from .requests import Batch, Call, Waiter, gather
+from .store import Command, Found, Reply
+from .wire import Failure, Wire, fail, unavailable
+
+Dial = Callable[[], Awaitable[Wire]]
+
+_GRACE_S: Final = 0.02  # a loop that was blocked looks at its sockets once more before the server is blamed
+_BACKOFF_S: Final = 0.05
+_MAX_BACKOFF_S: Final = 1.0
+
+
+class Lane:
+    """One connection of the running event loop, opened when it is needed, and again after it was lost.
+
+    Args:
+        dial: Opens a connection.
+        timeout_s: Seconds from a call to its reply.
+    """
+
+    def __init__(self, dial: Dial, timeout_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._context = Context()  # callbacks and tasks are no caller's: they keep no context variables alive
+        self._dial, self._timeout_s = dial, timeout_s
+        self._pid = os.getpid()
+        self._closed = False
+        self._wire: Wire | None = None
+        self._inherited: list[Wire | None] = []
+        self._connecting: asyncio.Task[None] | None = None
+        self._new: list[Waiter] = []
+        self._again: list[Waiter] = []
+        self._since = 0.0  # when the oldest of the waiting reads was enqueued
+        self._flying = 0  # batches of reads under way
+        self._queued: list[Call] = []  # until there is a connection
+        self._timer: asyncio.TimerHandle | None = None
+        self._backoff_s, self._not_before = _BACKOFF_S, 0.0
+        self._refusal: Failure = partial(CacheClosed, "never connected")
+
+    def read(self, entry: bytes, tokens: tuple[bytes, ...]) -> asyncio.Future[Found]:
+        """Read an entry and tokens, together with whoever else reads in this turn of the loop."""
+        future: asyncio.Future[Found] = self._loop.create_future()
+        new = self._new
+        new.append((future, entry, tokens))
+        if len(new) == 1:
+            self._first()
+        return future
+
+    def post(self, commands: Sequence[Command]) -> asyncio.Future[list[Reply]]:
+        """Send commands now, or as soon as there is a connection."""
+        call = Call(self, commands, self._loop)
+        if self._closed:
+            call.fail(partial(CacheClosed, "the cache was closed"))
+        elif not commands:
+            call.future.set_result([])
+        elif self._wire is not None and os.getpid() == self._pid:
+            self._wire.send(call.packed(), (call,))
+            self._arm()
+        else:
+            self._queued.append(call)
+            self._arm()
+            self._connect()
+        return call.future
+
+    def repeat(self, call: Call) -> None:
+        """Send a call once more, whose scripts the server had forgotten."""
+        if self._wire is not None:
+            self._wire.send(call.packed(), (call,))
+
+    def again(self, batch: Batch) -> None:
+        """Read once more what a lost connection did not answer."""
+        self._flying -= 1
+        self._since = min(self._since, batch.since) if self._new or self._again else batch.since
+        self._again += batch.waiters
+
+    def landed(self) -> None:
+        """Note that a batch was answered; those who came meanwhile go next."""
+        self._flying -= 1
+        if not self._flying and self._new:
+            self._soon(self._flush)
+
+    def leave(self, cause: Exception) -> None:
+        """Give the connection up soon: its server has become a replica, or was replaced by another one."""
+        self._soon(self._leave, cause)
+
+    async def aclose(self) -> None:
+        """Close the connection; who waits gets ``CacheClosed``."""
+        self._closed = True
+        closed = partial(CacheClosed, "the cache was closed")
+        if self._timer is not None:
+            self._timer.cancel()
+        if (connecting := self._connecting) is not None:
+            connecting.cancel()
+            await asyncio.wait([connecting])
+        wire, self._wire = self._wire, None
+        self._fail_waiting(closed)
+        if wire is not None:
+            await wire.aclose(closed)
+
+    def _soon(self, callback: Callable[..., None], *args: object) -> None:
+        self._loop.call_soon(callback, *args, context=self._context)
+
+    def _first(self) -> None:
+        if not self._again:
+            self._since = self._loop.time()
+        self._arm()
+        if not self._flying:
+            self._soon(self._flush)
+
+    def _flush(self) -> None:
+        if os.getpid() != self._pid:
+            self._after_fork()
+        if self._wire is None:
+            self._connect()
+        elif not self._flying and (self._new or self._again):
+            new, self._new, again, self._again = self._new, [], self._again, []
+            batches = [*gather(self, self._since, again, last_try=True), *gather(self, self._since, new)]
+            self._flying = len(batches)
+            self._wire.send(b"".join([batch.packed() for batch in batches]), batches)
+
+    def _connect(self) -> None:
+        if os.getpid() != self._pid:
+            self._after_fork()
+        if self._closed:
+            self._fail_waiting(partial(CacheClosed, "the cache was closed"))
+        elif self._connecting is None:
+            if self._loop.time() < self._not_before:
+                self._fail_waiting(self._refusal)
+            else:
+                self._connecting = self._loop.create_task(
+                    self._open(), name="fastrdb-connect", context=self._context
+                )
+
+    async def _open(self) -> None:
+        try:
+            self._wire = await self._dial()
+        except CacheError as error:
+            self._not_before = self._loop.time() + self._backoff_s
+            self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
+            self._refusal = partial(_copy, error)
+            self._fail_waiting(self._refusal)
+        else:
+            self._wire.on_lost = self._lost
+            self._backoff_s = _BACKOFF_S
+            queued, self._queued = self._queued, []
+            for call in queued:
+                self._wire.send(call.packed(), (call,))
+            self._flush()
+        finally:
+            self._connecting = None
+
+    def _lost(self) -> None:
+        self._wire = None
+        if self._new or self._again:
+            self._connect()
+
+    def _leave(self, cause: Exception) -> None:
+        if self._wire is not None:
+            self._wire.lose(cause)
+
+    def _fail_waiting(self, failure: Failure) -> None:
+        waiting, queued = [*self._again, *self._new], self._queued
+        self._again, self._new, self._queued = [], [], []
+        for future, _, _ in waiting:
+            fail(future, failure)
+        for call in queued:
+            call.fail(failure)
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._watch_in(self._timeout_s)
+
+    def _watch_in(self, delay_s: float, late: float | None = None) -> None:
+        self._timer = self._loop.call_later(delay_s, self._watch, late, context=self._context)
+
+    def _watch(self, late: float | None) -> None:
+        """Look whether the oldest request is too old: one timer for all, set again only when it has fired."""
+        self._timer = None
+        oldest = self._oldest()
+        if oldest is None:
+            return
+        left_s = oldest + self._timeout_s - self._loop.time()
+        if left_s > 0:
+            self._watch_in(left_s)
+        elif oldest != late:
+            self._watch_in(_GRACE_S, oldest)
+        else:
+            self._time_out()
+
+    def _oldest(self) -> float | None:
+        pending = self._wire.pending if self._wire is not None else ()
+        since = [request.since for request in chain(pending, self._queued)]
+        if self._new or self._again:
+            since.append(self._since)
+        return min(since, default=None)
+
+    def _time_out(self) -> None:
+        cause = redis_errors.TimeoutError(f"no reply within {self._timeout_s} s")
+        failure = partial(unavailable, cause)
+        wire, self._wire = self._wire, None
+        self._fail_waiting(failure)
+        if wire is not None:
+            wire.drop(failure)  # whatever it still answers would go to the wrong requests
+        self._flying = 0
+
+    def _after_fork(self) -> None:
+        """Start anew in a child process. The parent's socket is kept: closing it could say goodbye for it."""
+        self._pid = os.getpid()
+        self._inherited.append(self._wire)
+        self._wire = self._connecting = None
+        self._flying = 0
+
+
+def _copy(error: CacheError) -> CacheError:
+    copy = type(error)(*error.args)
+    copy.__cause__ = error.__cause__
+    return copy

@@ -1,0 +1,235 @@
+"""How one value is read through the cache: hit, bypass, or miss with a single load."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from ..errors import CacheUnavailable
+from . import protocol
+from .protocol import ALL_PARTS, Cell, Parts
+from .store import Claim, Command, Fill, Found, Get, ListTemplates, Mint, Unclaim
+
+if TYPE_CHECKING:
+    from .cache import Cache
+
+T = TypeVar("T")
+
+CLAIM_MS = 5_000
+WAIT_S = 0.5
+_FIRST_POLL_S, _LAST_POLL_S = 0.002, 0.05
+_REMEMBERED = 4_096  # stamps that are kept for one shape of value
+
+
+class Headers(NamedTuple):
+    """The stamps that a value, and a null, must carry under one set of tokens; ``None``: none is valid."""
+
+    value: bytes | None
+    null: bytes | None
+
+
+class Stamps:
+    """The stamps of one kind of value, computed once for each set of tokens.
+
+    Args:
+        context: What else the stamp hashes: schema fingerprint, database, namespace.
+        value_tokens: How many of the tokens age a value; all of them age a null.
+        parts: The parts of the protocol, for tests.
+    """
+
+    def __init__(self, context: bytes, value_tokens: int, parts: Parts = ALL_PARTS) -> None:
+        self.context, self.value_tokens, self.parts = context, value_tokens, parts
+        self._epoch = b""
+        self._known: dict[tuple[Cell, ...], Headers] = {}
+
+    def headers(self, tokens: tuple[Cell, ...], epoch: bytes) -> Headers:
+        """Give the stamps under these tokens, of a server with this run id."""
+        if epoch != self._epoch or len(self._known) > _REMEMBERED:
+            self._known.clear()
+            self._epoch = epoch
+        found = self._known.get(tokens)
+        if found is None:
+            found = self._known[tokens] = Headers(
+                self.stamp(tokens[: self.value_tokens], epoch), self.stamp(tokens, epoch)
+            )
+        return found
+
+    def stamp(self, tokens: tuple[Cell, ...], epoch: bytes) -> bytes | None:
+        """Hash tokens; ``None`` where one is missing or held."""
+        if not self.parts.tokens_minted:
+            tokens = tuple(cell or b"" for cell in tokens)
+        usable = [cell for cell in tokens if cell is not None and not protocol.is_hold(cell)]
+        return protocol.stamp(usable, epoch, self.context) if len(usable) == len(tokens) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One value that is asked for.
+
+    Attributes:
+        entry: Key of its entry.
+        tokens: Keys of the tokens of its scopes, the table's ``all`` first.
+        any_key: Key of the table's ``any``, which lies beside ``all``.
+        listed: The template that must be confirmed before the value is stored; ``None``: it lies under ``any`` only.
+        stamps: The stamps of its kind.
+        ttl_ms: Life of a value, jitter included.
+        null_ttl_ms: Life of a null.
+        bulk: A list: travels apart.
+        waits: The caller may wait for another's load; not from within a transaction, whose connection it would keep.
+        stores: The loaded value may be stored, as far as is known before it is loaded.
+    """
+
+    entry: bytes
+    tokens: tuple[bytes, ...]
+    any_key: bytes
+    listed: bytes | None
+    stamps: Stamps
+    ttl_ms: int
+    null_ttl_ms: int
+    bulk: bool = False
+    waits: bool = True
+    stores: bool = True
+
+
+class Loaded(NamedTuple, Generic[T]):
+    """What a load gave: the caller's answer, and the JSON to store (``None``: not to be stored, for the reason)."""
+
+    answer: T
+    payload: bytes | None
+    reason: str = ""
+
+
+Load = Callable[[bool], Awaitable[Loaded[T]]]
+Decode = Callable[[bytes], T]
+
+NULL = b"null"
+
+
+def hit(stamps: Stamps, found: Found, epoch: bytes) -> bytes | None:
+    """Give the stored bytes, stamp included, if they may be served."""
+    raw, tokens = found
+    if raw is None:
+        return None
+    headers = stamps.headers(tokens, epoch)
+    if headers.value is not None and raw.startswith(headers.value) and not raw.endswith(NULL):
+        return raw
+    if headers.null is not None and raw.startswith(headers.null) and raw[protocol.STAMP_LENGTH :] == NULL:
+        return raw
+    return None
+
+
+async def miss(cache: Cache, ask: Ask, found: Found, load: Load[T], decode: Decode[T]) -> T:
+    """Answer a read that is no hit, with at most one load for all who ask."""
+    if (reason := _held(found)) is not None:
+        return await _aside(cache, reason, load)
+    if not ask.stores:
+        return await _aside(cache, "bypass: this session's snapshot may not fill", load)
+    if ask.entry not in cache.flights and not protocol.is_claim(found[0]):
+        return await _lead(cache, ask, found, load)
+    if not ask.waits:
+        return await _aside(cache, "bypass: someone else loads, in a transaction nobody waits", load)
+    await _wait(cache, ask)
+    try:
+        again = await cache.store.read(ask.entry, ask.tokens, bulk=ask.bulk)
+    except CacheUnavailable:
+        return await _aside(cache, "bypass: unreachable", load)
+    if (raw := hit(ask.stamps, again, cache.store.epoch)) is not None:
+        cache.stats.hits += 1
+        return decode(raw)
+    return await _aside(cache, "miss: waited for another's load in vain", load)
+
+
+def _held(found: Found) -> str | None:
+    raw, tokens = found
+    if protocol.is_hold(raw):
+        return "bypass: the entry is held"
+    return "bypass: a token is held" if any(protocol.is_hold(token) for token in tokens) else None
+
+
+async def _aside(cache: Cache, reason: str, load: Load[T]) -> T:
+    cache.stats.count(reason)
+    return (await load(False)).answer
+
+
+async def _wait(cache: Cache, ask: Ask) -> None:
+    """Wait for the load that is under way: here for its end, elsewhere by polling; half a second at most."""
+    flight = cache.flights.get(ask.entry)
+    if flight is not None:
+        await asyncio.wait({flight}, timeout=WAIT_S)
+        return
+    loop = asyncio.get_running_loop()
+    until, pause = loop.time() + WAIT_S, _FIRST_POLL_S
+    while loop.time() < until:
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LAST_POLL_S)
+        try:
+            raw, _ = await cache.store.read(ask.entry, (), bulk=ask.bulk)
+        except CacheUnavailable:
+            return
+        if not protocol.is_claim(raw):
+            return
+
+
+async def _lead(cache: Cache, ask: Ask, found: Found, load: Load[T]) -> T:
+    """Load for everybody: claim, load, fill. Whatever happens, the claim goes and those who wait go on."""
+    flight = cache.flights[ask.entry] = asyncio.get_running_loop().create_future()
+    mark = protocol.claim_mark(protocol.random_name())
+    store, posted = cache.store, False
+    try:
+        headers, refusal = await _claim(cache, ask, found, mark)
+        cache.stats.count(refusal or ("miss: absent" if found[0] is None else "miss: aged"))
+        loaded = await load(refusal is None)
+        if headers is not None and (fill := _fill(cache, ask, mark, headers, loaded)) is not None:
+            cache.count_refused(store.post([fill], bulk=ask.bulk), fill.value)
+            posted = True
+        return loaded.answer
+    finally:
+        if not posted:
+            cache.drop(store.post([Unclaim(ask.entry, mark)], bulk=ask.bulk))
+        del cache.flights[ask.entry]
+        flight.set_result(None)
+
+
+async def _claim(cache: Cache, ask: Ask, found: Found, mark: bytes) -> tuple[Headers | None, str | None]:
+    """Mint the tokens, list the template, claim the entry: one pipeline. Gives the stamps, or why there are none."""
+    life = max(ask.ttl_ms, ask.null_ttl_ms) * 2
+    fresh = [protocol.random_name() for _ in ask.tokens]
+    commands: list[Command] = [Mint(key, name, life) for key, name in zip(ask.tokens, fresh, strict=True)]
+    if not cache.parts.tokens_minted:
+        commands = [Get(key) for key in ask.tokens]
+    needs_listing = ask.listed is not None and not _confirmed(found[1][0], ask.listed)
+    if needs_listing and ask.listed is not None:
+        commands[0] = ListTemplates(ask.any_key, ask.tokens[0], (ask.listed,), fresh[0], life, cache.parts)
+    commands.append(Claim(ask.entry, mark, CLAIM_MS))
+    store = cache.store
+    try:
+        *tokens, claimed = await store.run(commands, bulk=ask.bulk)
+    except CacheUnavailable:
+        return None, "bypass: unreachable"
+    cells = tuple(cell for cell in tokens if not isinstance(cell, tuple))
+    if claimed != mark:
+        return None, "bypass: someone else claimed or holds the entry"
+    if needs_listing and ask.listed is not None and not _confirmed(cells[0], ask.listed):
+        return None, "bypass: the template is not confirmed yet"
+    headers = ask.stamps.headers(cells, store.epoch)
+    return (headers, None) if headers.value or headers.null else (None, "bypass: a token is held")
+
+
+def _confirmed(all_cell: Cell, template: bytes) -> bool:
+    if all_cell is None or protocol.is_hold(all_cell):
+        return False
+    return protocol.parse_listing(all_cell).confirmed(template)
+
+
+def _fill(cache: Cache, ask: Ask, mark: bytes, headers: Headers, loaded: Loaded[T]) -> Fill | None:
+    if loaded.payload is None:
+        cache.stats.count(f"not stored: {loaded.reason}")
+        return None
+    null = loaded.payload == NULL
+    header = headers.null if null else headers.value
+    ttl_ms = ask.null_ttl_ms if null else ask.ttl_ms
+    if header is None or ttl_ms < 1:
+        return None
+    return Fill(ask.entry, mark, header + loaded.payload, ttl_ms, cache.parts)

@@ -1,0 +1,186 @@
+"""What a lane sends: batches of reads that share one ``MGET``, and calls of several commands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias
+
+from redis import exceptions as redis_errors
+
+from fastrdb.errors import ServerRefused
+
+from . import scripts
+from .protocol import Cell
+from .store import Command, Found, Get, Life, Reply
+from .wire import Failure, fail, unavailable
+
+MOST_KEYS: Final = 256  # of one MGET: Redis serves nobody else meanwhile
+
+Waiter: TypeAlias = tuple["asyncio.Future[Found]", bytes, tuple[bytes, ...]]
+
+
+class Owner(Protocol):
+    """The lane, as its requests see it."""
+
+    def again(self, batch: Batch) -> None:
+        """The connection was lost before the batch was answered."""
+        ...
+
+    def landed(self) -> None:
+        """A batch was answered."""
+        ...
+
+    def repeat(self, call: Call) -> None:
+        """A call has to be sent once more."""
+        ...
+
+    def leave(self, cause: Exception) -> None:
+        """The server is not one to stay with."""
+        ...
+
+
+class Batch:
+    """Reads that share one ``MGET``: each key is asked for once, equal scopes share one tuple of tokens."""
+
+    __slots__ = ("_index", "_last_try", "_owner", "_places", "_scopes", "since", "waiters")
+
+    def __init__(self, owner: Owner, since: float, last_try: bool) -> None:
+        self.since = since
+        self.waiters: list[Waiter] = []
+        self._owner, self._last_try = owner, last_try
+        self._index: dict[bytes, int] = {}
+        self._scopes: dict[tuple[bytes, ...], tuple[int, list[int]]] = {}
+        self._places: list[tuple[int, int]] = []  # of each waiter: where its entry is, which scope it has
+
+    def add(self, waiter: Waiter) -> None:
+        """Let a waiter share the round trip."""
+        index = self._index
+        _, entry, tokens = waiter
+        at = index.setdefault(entry, len(index))
+        scope = self._scopes.get(tokens)
+        if scope is None:
+            keys = [index.setdefault(token, len(index)) for token in tokens]
+            scope = self._scopes[tokens] = len(self._scopes), keys
+        self.waiters.append(waiter)
+        self._places.append((at, scope[0]))
+
+    def has_room_for(self, waiter: Waiter) -> bool:
+        """Tell whether the keys of a waiter still fit; one that alone has too many fits an empty batch."""
+        return len(self._index) + 1 + len(waiter[2]) <= MOST_KEYS or not self.waiters
+
+    def packed(self) -> bytes:
+        """Give the bytes to send."""
+        return scripts.pack((b"MGET", *self._index))
+
+    def feed(self, reply: Any) -> bool:
+        """Give each waiter what it asked for."""
+        if isinstance(reply, Exception):
+            self.fail(partial(unavailable, reply))
+            return True
+        tokens: list[tuple[Cell, ...]] = [
+            tuple([reply[at] for at in keys]) for _, keys in self._scopes.values()
+        ]
+        for (future, _, _), (at, scope) in zip(self.waiters, self._places, strict=True):
+            if not future.done():
+                future.set_result((reply[at], tokens[scope]))
+        self._owner.landed()
+        return True
+
+    def lost(self, cause: Exception) -> None:
+        """Try once more: reading twice harms nobody."""
+        if self._last_try:
+            self.fail(partial(unavailable, cause))
+        else:
+            self._owner.again(self)
+
+    def fail(self, failure: Failure) -> None:
+        """Fail each waiter with an error of its own."""
+        for future, _, _ in self.waiters:
+            fail(future, failure)
+        self._owner.landed()
+
+
+def gather(
+    owner: Owner, since: float, waiters: Iterable[Waiter], *, last_try: bool = False
+) -> Iterator[Batch]:
+    """Cut reads into batches; who was cancelled is left out, and one read's keys stay together."""
+    batch = Batch(owner, since, last_try)
+    for waiter in waiters:
+        if waiter[0].done():
+            continue
+        if not batch.has_room_for(waiter):
+            yield batch
+            batch = Batch(owner, since, last_try)
+        batch.add(waiter)
+    if batch.waiters:
+        yield batch
+
+
+class Call:
+    """Commands that are sent together, and never again, but for scripts that the server had forgotten."""
+
+    __slots__ = ("_commands", "_due", "_fed", "_owner", "_repeated", "_replies", "future", "since")
+
+    def __init__(self, owner: Owner, commands: Sequence[Command], loop: asyncio.AbstractEventLoop) -> None:
+        self.since = loop.time()
+        self.future: asyncio.Future[list[Reply]] = loop.create_future()
+        self._owner, self._commands = owner, commands
+        self._replies: list[Any] = [None] * len(commands)
+        self._due: Sequence[int] = range(len(commands))
+        self._fed = 0
+        self._repeated = False
+
+    def packed(self) -> bytes:
+        """Give the bytes to send: of what has to be repeated, the scripts themselves."""
+        return b"".join([scripts.request(self._commands[at], by_text=self._repeated) for at in self._due])
+
+    def feed(self, reply: Any) -> bool:
+        """Take the next reply."""
+        self._replies[self._due[self._fed]] = reply
+        self._fed += 1
+        if self._fed < len(self._due):
+            return False
+        if forgotten := self._forgotten():
+            self._due, self._fed, self._repeated = forgotten, 0, True
+            self._owner.repeat(self)
+        else:
+            self._settle()
+        return True
+
+    def lost(self, cause: Exception) -> None:
+        """Fail: some of the commands may have run."""
+        self.fail(partial(unavailable, cause))
+
+    def fail(self, failure: Failure) -> None:
+        """Fail."""
+        fail(self.future, failure)
+
+    def _forgotten(self) -> list[int]:
+        """Name the commands to repeat after SCRIPT FLUSH: those, and the reads that came after the first."""
+        if self._repeated:
+            return []
+        lacking = [isinstance(reply, redis_errors.NoScriptError) for reply in self._replies]
+        if True not in lacking:
+            return []
+        first = lacking.index(True)
+        reads = (Get, Life)
+        return [
+            at
+            for at, command in enumerate(self._commands)
+            if lacking[at] or (at > first and isinstance(command, reads))
+        ]
+
+    def _settle(self) -> None:
+        error = next((reply for reply in self._replies if isinstance(reply, Exception)), None)
+        if error is None:
+            if not self.future.done():
+                self.future.set_result(list(map(scripts.reply, self._commands, self._replies)))
+        elif isinstance(error, redis_errors.ReadOnlyError):
+            self.fail(
+                partial(ServerRefused, "this Redis is a replica: give the cache a client of the primary")
+            )
+            self._owner.leave(error)
+        else:
+            self.fail(partial(unavailable, error))

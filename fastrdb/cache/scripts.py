@@ -1,0 +1,300 @@
+"""The commands of ``store`` as Lua: what runs inside Redis, and the bytes that ask for it.
+
+Each script is the twin of a command's ``apply``; a test drives both with the same random commands. A script
+touches one key, or the two of one hash tag, and takes the time from Redis, so that all processes share a
+clock. The life of a token that stays is only ever lengthened (``PEXPIRE … GT``); a hold's ends with its last
+deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha1
+from typing import Any, Final, TypeAlias, cast
+
+from hiredis import pack_command
+
+from .protocol import MAX_LISTED, Cell
+from .store import (
+    Claim,
+    Command,
+    Fill,
+    Get,
+    HoldCell,
+    HoldTable,
+    Life,
+    ListTemplates,
+    Mint,
+    Release,
+    Reply,
+    Unclaim,
+    keys_of,
+)
+
+_HOLDS = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+
+local function held(cell)
+  return cell and string.sub(cell, 1, 2) == '"!'
+end
+
+local function parse(cell)
+  local names, deadlines = {}, {}
+  for name, deadline in string.gmatch(cell, '(%w+)=(%d+)') do
+    names[#names + 1] = name
+    deadlines[name] = tonumber(deadline)
+  end
+  return string.sub(cell, 3, 3) == '1', names, deadlines
+end
+
+local function put(key, shared, names, deadlines)
+  local parts, last = {shared and '"!1' or '"!0'}, 0
+  for _, name in ipairs(names) do
+    parts[#parts + 1] = string.format(' %s=%d', name, deadlines[name])
+    last = math.max(last, deadlines[name])
+  end
+  local cell = table.concat(parts) .. '"'
+  redis.call('SET', key, cell, 'PX', string.format('%d', last - now))
+  return cell
+end
+
+local function hold(key, cell, writer, ttl, again)
+  local shared, names, deadlines, live = false, {}, {}, {}
+  if held(cell) then shared, names, deadlines = parse(cell) end
+  for _, name in ipairs(names) do
+    shared = shared or name ~= writer
+    if name == writer or deadlines[name] > now then live[#live + 1] = name end
+  end
+  if not deadlines[writer] then
+    shared = shared or again
+    live[#live + 1] = writer
+  end
+  deadlines[writer] = now + tonumber(ttl)
+  return put(key, shared, live, deadlines)
+end
+"""
+
+_LISTS = f"""
+local function list(any, key, fresh, life, waits, first)
+  local cell = redis.call('GET', key)
+  if held(cell) then return cell end
+
+  local holders, holding = {{}}, {{}}
+  if waits == '1' and held(any) then
+    local _, names, deadlines = parse(any)
+    for _, name in ipairs(names) do
+      if deadlines[name] > now then
+        holders[#holders + 1] = name
+        holding[name] = true
+      end
+    end
+    table.sort(holders)
+  end
+
+  local token, order, waiting = fresh, {{}}, {{}}
+  if cell then
+    token = string.match(cell, '^[^\\n]*')
+    for template, writers in string.gmatch(cell, '\\n([^\\t\\n]*)\\t([^\\n]*)') do
+      order[#order + 1] = template
+      waiting[template] = {{}}
+      for name in string.gmatch(writers, '%w+') do table.insert(waiting[template], name) end
+    end
+  end
+
+  local size, seen = #order, {{}}
+  for i = first, #ARGV do
+    if not waiting[ARGV[i]] and not seen[ARGV[i]] then size = size + 1 end
+    seen[ARGV[i]] = true
+  end
+  if size > {MAX_LISTED} then token, order, waiting = fresh, {{}}, {{}} end
+
+  for i = first, #ARGV do
+    local template, left = ARGV[i], {{}}
+    if not waiting[template] then order[#order + 1] = template end
+    for _, name in ipairs(waiting[template] or holders) do
+      if holding[name] then left[#left + 1] = name end
+    end
+    waiting[template] = left
+  end
+
+  local lines = {{token}}
+  for _, template in ipairs(order) do
+    lines[#lines + 1] = template .. '\\t' .. table.concat(waiting[template], ',')
+  end
+  local listed = table.concat(lines, '\\n')
+  if not cell then
+    redis.call('SET', key, listed, 'PX', life)
+  else
+    if listed ~= cell then redis.call('SET', key, listed, 'KEEPTTL') end
+    redis.call('PEXPIRE', key, life, 'GT')
+  end
+  return listed
+end
+"""
+
+_MINT = """
+local cell = redis.call('GET', KEYS[1])
+if not cell then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  return ARGV[1]
+end
+if string.sub(cell, 1, 2) ~= '"!' then redis.call('PEXPIRE', KEYS[1], ARGV[2], 'GT') end
+return cell
+"""
+
+# GETRANGE: what is claimed is often a list that has just become stale, and need not be copied to be replaced.
+_CLAIM = """
+local head = redis.call('GETRANGE', KEYS[1], 0, 1)
+if head == '"!' or head == '"?' then
+  local cell = redis.call('GET', KEYS[1])
+  if cell ~= ARGV[1] then return cell end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ARGV[1]
+"""
+
+_FILL = """
+local cell = redis.call('GET', KEYS[1])
+if cell == ARGV[1] or cell == ARGV[2] or ARGV[4] == '0' then
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+  return 1
+end
+return cell
+"""
+
+_UNCLAIM = """
+local cell = redis.call('GET', KEYS[1])
+if cell ~= ARGV[1] then return cell end
+redis.call('DEL', KEYS[1])
+return false
+"""
+
+_HOLD_CELL = """
+return hold(KEYS[1], redis.call('GET', KEYS[1]), ARGV[1], ARGV[2], ARGV[3] == '1')
+"""
+
+_HOLD_TABLE = """
+local any = redis.call('GET', KEYS[1])
+local listed = list(any, KEYS[2], ARGV[3], ARGV[4], ARGV[5], 6)
+return {hold(KEYS[1], any, ARGV[1], ARGV[2], false), listed}
+"""
+
+_LIST_TEMPLATES = """
+return list(redis.call('GET', KEYS[1]), KEYS[2], ARGV[1], ARGV[2], ARGV[3], 4)
+"""
+
+_RELEASE = """
+local cell, rest = redis.call('GET', KEYS[1]), {}
+if held(cell) then
+  local shared, names, deadlines = parse(cell)
+  for _, name in ipairs(names) do
+    if name ~= ARGV[1] and deadlines[name] > now then rest[#rest + 1] = name end
+  end
+  if #rest > 0 then return put(KEYS[1], true, rest, deadlines) end
+  local sole = (not shared and #names == 1) or ARGV[3] == '0'
+  if deadlines[ARGV[1]] and sole and ARGV[4] then
+    redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[2])
+    return 1
+  end
+end
+redis.call('DEL', KEYS[1])
+return false
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script: its text, and the name under which Redis keeps it."""
+
+    text: bytes
+    sha: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", sha1(self.text, usedforsecurity=False).hexdigest().encode())
+
+
+def _script(*parts: str) -> Script:
+    return Script("".join(parts).encode())
+
+
+_MINT_SCRIPT: Final = _script(_MINT)
+_CLAIM_SCRIPT: Final = _script(_CLAIM)
+_FILL_SCRIPT: Final = _script(_FILL)
+_UNCLAIM_SCRIPT: Final = _script(_UNCLAIM)
+_HOLD_CELL_SCRIPT: Final = _script(_HOLDS, _HOLD_CELL)
+_HOLD_TABLE_SCRIPT: Final = _script(_HOLDS, _LISTS, _HOLD_TABLE)
+_LIST_TEMPLATES_SCRIPT: Final = _script(_HOLDS, _LISTS, _LIST_TEMPLATES)
+_RELEASE_SCRIPT: Final = _script(_HOLDS, _RELEASE)
+
+SCRIPTS: Final[tuple[Script, ...]] = (
+    _MINT_SCRIPT,
+    _CLAIM_SCRIPT,
+    _FILL_SCRIPT,
+    _UNCLAIM_SCRIPT,
+    _HOLD_CELL_SCRIPT,
+    _HOLD_TABLE_SCRIPT,
+    _LIST_TEMPLATES_SCRIPT,
+    _RELEASE_SCRIPT,
+)
+
+Argument: TypeAlias = bytes | int
+Scripted: TypeAlias = Mint | Claim | Fill | Unclaim | HoldCell | HoldTable | ListTemplates | Release
+_STORED: Final = 1  # the reply in place of a value that the caller has at hand
+
+
+def pack(arguments: Iterable[Argument]) -> bytes:
+    """Give the bytes of one command in Redis's protocol."""
+    packed: bytes = pack_command(cast("Any", tuple(arguments)))  # its stub asks for a tuple of one
+    return packed
+
+
+def request(command: Command, *, by_text: bool = False) -> bytes:
+    """Give the bytes that ask Redis for a command.
+
+    Args:
+        by_text: Send the script itself, for a server that has forgotten it; it knows it from then on.
+    """
+    if isinstance(command, Get):
+        return pack((b"GET", command.key))
+    if isinstance(command, Life):
+        return pack((b"PTTL", command.key))
+    script, arguments = _call(command)
+    how = (b"EVAL", script.text) if by_text else (b"EVALSHA", script.sha)
+    keys = keys_of(command)
+    return pack((*how, len(keys), *keys, *arguments))
+
+
+def reply(command: Command, answer: Any) -> Reply:
+    """Bring an answer of Redis, which is no error, to what the command promises."""
+    if isinstance(command, Fill) and answer == _STORED:
+        return command.value
+    if isinstance(command, Release) and answer == _STORED:
+        return command.replacement
+    if isinstance(command, HoldTable):
+        return tuple(answer)
+    if isinstance(command, Life):
+        return b"%d" % answer
+    return cast("Cell", answer)
+
+
+def _call(command: Scripted) -> tuple[Script, tuple[Argument, ...]]:
+    match command:
+        case Mint(_, fresh, ttl_ms):
+            return _MINT_SCRIPT, (fresh, ttl_ms)
+        case Claim(_, mark, ttl_ms):
+            return _CLAIM_SCRIPT, (mark, ttl_ms)
+        case Fill(_, mark, value, ttl_ms, parts):
+            return _FILL_SCRIPT, (mark, value, ttl_ms, int(parts.claims))
+        case Unclaim(_, mark):
+            return _UNCLAIM_SCRIPT, (mark,)
+        case HoldCell(_, writer, ttl_ms, again):
+            return _HOLD_CELL_SCRIPT, (writer, ttl_ms, int(again))
+        case HoldTable(_, _, writer, ttl_ms, templates, fresh, life_ms, parts):
+            return _HOLD_TABLE_SCRIPT, (writer, ttl_ms, fresh, life_ms, int(parts.waits), *templates)
+        case ListTemplates(_, _, templates, fresh, life_ms, parts):
+            return _LIST_TEMPLATES_SCRIPT, (fresh, life_ms, int(parts.waits), *templates)
+        case Release(_, writer, replacement, ttl_ms, parts):
+            last: tuple[bytes, ...] = () if replacement is None else (replacement,)
+            return _RELEASE_SCRIPT, (writer, ttl_ms, int(parts.sole_holder_installs), *last)

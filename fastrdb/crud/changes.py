@@ -1,0 +1,380 @@
+"""One row, written: create, update, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    Row,
+    Table,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
+
+from ..cache.cache import Cache
+from ..db.sessions import Place
+from ..errors import EmptyInput, KeyMismatch, MultipleFound, NotFound, UnknownField, UsageError
+from ..writes.effects import Through
+from ..writes.reach import reached_by_delete, reached_by_update
+from ..writes.templates import templates_of
+from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, U, Unset
+from .execution import Query, read_back
+from .writing import Writer, Written
+
+
+class Returned:
+    """The columns that a write gives back: the response's, then those of row images, by attribute and column name."""
+
+    def __init__(self, shown: Mapping[str, ColumnElement[Any]], images: Sequence[str], table: Table) -> None:
+        self.columns = [*shown.values(), *(table.c[name].label(f"fastrdb_{name}") for name in images)]
+        self._width, self._images = len(shown), tuple(images)
+
+    def image(self, row: Row[Any]) -> dict[str, Any]:
+        """Give the row image: column name -> value."""
+        return dict(zip(self._images, row[self._width :], strict=True))
+
+
+class Changes(Core[M, C, U, R]):
+    """The writes of one row."""
+
+    async def create(
+        self,
+        db: MaybeDatabase = None,
+        redis: MaybeRedis = UNSET,
+        obj_in: C | Unset = UNSET,
+        *,
+        commit: bool | None = None,
+        **key: Any,
+    ) -> R:
+        """Insert a row, and give it as the database has it, defaults included.
+
+        Args:
+            db: An AsyncSession or a factory. Outside a transaction that the caller began, the write commits.
+            redis: A client or a Cache; ``None`` says that no process caches this table.
+            obj_in: The create schema.
+            commit: ``False``: the caller commits.
+            **key: Fields of the row: set where the schema lacks them, else compared with the row.
+
+        Raises:
+            UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused it.
+            KeyMismatch: A key field differs from the row.
+            UnknownField, ValueRefused: A field is no column, or its value does not fit.
+        """
+        database, cache = self._database(db), self._cache(redis)
+        place = self._place(database, cache)
+        values = self._create_values(_schema_object(obj_in), key)
+        expected = {name: self._model.values[name].coerce(value) for name, value in key.items()}
+
+        def statements(connection: Connection, session: Session) -> tuple[R, Written]:
+            returned = self._returned()
+            statement: Insert = self._kept(
+                ("insert", tuple(returned.columns)),
+                lambda: insert(self._model.table).returning(*returned.columns),
+            )
+            row = connection.execute(statement, {self._model.columns[n].key: v for n, v in values.items()}).one()
+            image = returned.image(row)
+            self._compare(expected, image)
+            response = self._response(connection, row, image)
+            return response, self._written(cache, place, [image], response)
+
+        return await self._writer(cache, place, commit).run(database, statements)
+
+    async def update(
+        self,
+        db: MaybeDatabase = None,
+        redis: MaybeRedis = UNSET,
+        obj_in: U | Unset = UNSET,
+        *,
+        where: ColumnElement[bool] | None = None,
+        filters: Filters = None,
+        commit: bool | None = None,
+        **key: Any,
+    ) -> R:
+        """Change the one row that matches, and give it as the database then has it.
+
+        Args:
+            db, redis, commit: As in ``create``.
+            obj_in: The update schema; only fields that were set are written, and ``None`` is NULL.
+            where: A SQLAlchemy expression that the row must satisfy, too.
+            filters: Further filters, for fields whose names are arguments here.
+            **key: Filters that match exactly one row.
+
+        Raises:
+            NotFound: No row matches.
+            MultipleFound: Several do; nothing is changed.
+            EmptyInput: No field was set, or no filter was given.
+            UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused it.
+        """
+        database, cache = self._database(db), self._cache(redis)
+        place, asked = self._place(database, cache), self._criterion(key, filters, where)
+        values = self._update_values(_schema_object(obj_in))
+
+        def statements(connection: Connection, session: Session) -> tuple[R, Written]:
+            return self._update(connection, session, cache, place, asked, values)
+
+        return await self._writer(cache, place, commit).run(database, statements)
+
+    async def delete(
+        self,
+        db: MaybeDatabase = None,
+        redis: MaybeRedis = UNSET,
+        *,
+        where: ColumnElement[bool] | None = None,
+        filters: Filters = None,
+        commit: bool | None = None,
+        **key: Any,
+    ) -> None:
+        """Delete the one row that matches.
+
+        Raises:
+            NotFound: No row matches.
+            MultipleFound: Several do; nothing is deleted.
+            EmptyInput: No filter was given.
+            ForeignKeyViolation: Another row refers to it.
+        """
+        database, cache = self._database(db), self._cache(redis)
+        place, asked = self._place(database, cache), self._criterion(key, filters, where)
+
+        def statements(connection: Connection, session: Session) -> tuple[None, Written]:
+            images = self._image_columns()
+            condition, parameters, _ = self._one(connection, asked, frozenset(), images)
+            statement = delete(self._model.table).where(*condition).returning(*_labelled(self._model.table, images))
+            rows = connection.execute(statement, parameters).fetchall()
+            image = dict(zip(images, self._single(rows, asked), strict=True))
+            self._forget(session, image)
+            written = self._written(cache, place, [image], None)
+            written.tables |= reached_by_delete(self._model.table)
+            return None, written
+
+        await self._writer(cache, place, commit).run(database, statements)
+
+    # -- values
+
+    def _create_values(self, obj_in: BaseModel, key: Mapping[str, Any]) -> dict[str, Any]:
+        """Bring a create schema and the key fields to attributes and column types."""
+        given = self._dumped(obj_in, exclude_unset=False)
+        values = {name: value for name, value in given.items() if not self._leaves_default(obj_in, name, value)}
+        values = {name: self._coerced(name, value) for name, value in values.items()}
+        for name, value in key.items():
+            wanted = self._coerced(name, value)
+            if name in values and values[name] != wanted:
+                raise KeyMismatch(name, value, values[name])
+            values[name] = wanted
+        for name, factory in self._model.factories.items():
+            if name not in values:
+                values[name] = factory()
+        return {**values, **self._model.identity}
+
+    def _leaves_default(self, obj_in: BaseModel, name: str, value: object) -> bool:
+        column = self._model.columns.get(name)
+        if value is not None or column is None:
+            return False
+        if column is column.table.autoincrement_column:
+            return True
+        own = column.default is not None or column.server_default is not None or name in self._model.factories
+        return own and name not in obj_in.model_fields_set
+
+    def _update_values(self, obj_in: BaseModel) -> dict[str, Any]:
+        given = self._dumped(obj_in, exclude_unset=True)
+        if not given:
+            raise EmptyInput("obj_in", "set at least one field of the update schema")
+        return {name: self._coerced(name, value) for name, value in given.items()}
+
+    def _dumped(self, obj_in: BaseModel, *, exclude_unset: bool) -> dict[str, Any]:
+        return obj_in.model_dump(exclude_unset=exclude_unset, by_alias=False)
+
+    def _coerced(self, name: str, value: object) -> Any:
+        if name not in self._model.columns:
+            raise UnknownField(name, self._model.name, self._model.columns)
+        return self._model.values[name].coerce(value)
+
+    def _compare(self, expected: Mapping[str, Any], image: Mapping[str, Any]) -> None:
+        for name, value in expected.items():
+            column, values = self._model.columns[name].name, self._model.values[name]
+            if column not in image:
+                continue
+            written = image[column]
+            if (None if value is None else values.text(value)) != (None if written is None else values.text(written)):
+                raise KeyMismatch(name, value, written)
+
+    # -- statements
+
+    def _criterion(self, key: Mapping[str, Any], filters: Filters, where: ColumnElement[bool] | None) -> Asked:
+        if not key and not filters and where is None:
+            raise EmptyInput("the criterion", "name the row by its fields; a write without a condition is refused")
+        return self._asked(key, filters, where)
+
+    def _update(
+        self,
+        connection: Connection,
+        session: Session,
+        cache: Cache | None,
+        place: Place,
+        asked: Asked,
+        values: Mapping[str, Any],
+    ) -> tuple[R, Written]:
+        table, images = self._model.table, self._image_columns()
+        assigned = self._assigned(values)
+        condition, parameters, before = self._one(connection, asked, assigned, images)
+        returned = self._returned()
+        sets = {
+            self._model.columns[name].key: bindparam(f"fastrdb_set_{name}", type_=self._model.columns[name].type)
+            for name in values
+        }
+        statement = update(table).where(*condition).values(sets).returning(*returned.columns)
+        given = {f"fastrdb_set_{name}": value for name, value in values.items()}
+        row = self._single(connection.execute(statement, {**parameters, **given}).fetchall(), asked)
+        image = returned.image(row)
+        response = self._response(connection, row, image)
+        self._refresh(session, image if before is None else before, row, assigned)
+        written = self._written(cache, place, [image, *([before] if before is not None else [])], response)
+        written.tables |= reached_by_update(table, assigned)
+        return response, written
+
+    def _one(
+        self, connection: Connection, asked: Asked, assigned: frozenset[str], images: Sequence[str]
+    ) -> tuple[list[ColumnElement[bool]], dict[str, Any], dict[str, Any] | None]:
+        """Give a condition that matches one row at most, its parameters and, where it had to be locked, its image.
+
+        A row is locked first where the criterion holds no unique key, so that nothing is changed when several match,
+        or where the write changes columns that keys are made of, so that the old ones are known.
+        """
+        conditions = [*self._model.criteria, *asked.filter.build(self._model.fields)]
+        if asked.where is not None:
+            conditions.append(asked.where)
+        plain = {name for name, value in asked.filter.plain.items() if value is not None}
+        if self._model.covers_unique_key(frozenset(plain)) and not assigned & set(images):
+            return conditions, dict(asked.filter.params), None
+        table = self._model.table
+        columns = _labelled(table, images)
+        if connection.dialect.name == "sqlite":  # no FOR UPDATE: this takes the lock, and changes nothing
+            first = next(iter(table.primary_key.columns))
+            statement: Any = update(table).where(*conditions).values({first.key: first}).returning(*columns)
+        else:
+            statement = select(*columns).where(*conditions).limit(2).with_for_update(of=table)
+        row = self._single(connection.execute(statement, asked.filter.params).fetchall(), asked)
+        image = dict(zip(images, row, strict=True))
+        by_key = {f"fastrdb_key_{c.name}": image[c.name] for c in table.primary_key.columns}
+        return (
+            [c == bindparam(f"fastrdb_key_{c.name}", type_=c.type) for c in table.primary_key.columns],
+            by_key,
+            image,
+        )
+
+    def _single(self, rows: Sequence[Row[Any]], asked: Asked) -> Row[Any]:
+        if not rows:
+            raise NotFound(self._model.name, dict(asked.given))
+        if len(rows) > 1:
+            raise MultipleFound(self._model.name, dict(asked.given))
+        return rows[0]
+
+    def _assigned(self, values: Mapping[str, Any]) -> frozenset[str]:
+        """Give the names of the columns that an UPDATE may change: named, computed, or set by the column itself."""
+        named = {self._model.columns[name].name for name in values}
+        by_itself = {
+            c.name
+            for c in self._model.table.columns
+            if c.onupdate is not None or c.server_onupdate is not None or c.computed
+        }
+        return frozenset(named | by_itself)
+
+    def _image_columns(self) -> tuple[str, ...]:
+        """Give the columns of row images: the primary key, and all that templates and the declared pattern name."""
+        table = self._model.table
+        names = {c.name for c in table.primary_key.columns} | templates_of(table).columns()
+        hidden = {self._model.columns[name].name for name in self._hidden + self._dropped_columns}
+        return tuple(c.name for c in table.columns if c.name in names | hidden)
+
+    def _returned(self) -> Returned:
+        shown = self._responses.columns if self._plain else {}
+        return Returned(shown, self._image_columns(), self._model.table)
+
+    def _response(self, connection: Connection, row: Row[Any], image: Mapping[str, Any]) -> R:
+        """Give the response of a written row: from what the statement returned, or read back by its primary key."""
+        if self._plain:
+            return self._responses.build(row)
+        key = {self._model.attribute_of[c.name]: image[c.name] for c in self._model.table.primary_key.columns}
+        asked = self._asked(key, None, None)
+        query = Query.of(self._select(asked), by_entity=self._responses.by_entity)
+        found: list[tuple[R, Any]] = read_back(connection, query, asked.filter.params, self._build)
+        return found[0][0]
+
+    # -- what a write touched
+
+    def _writer(self, cache: Cache | None, place: Place, commit: bool | None) -> Writer:
+        commits = self._commit if commit is None else commit
+        return Writer(place, cache, self._model.table, self._model.mapper, commits)
+
+    def _written(self, cache: Cache | None, place: Place, images: list[dict[str, Any]], response: R | None) -> Written:
+        """Name what the cache must drop, and what it may keep instead."""
+        if cache is None:
+            return Written()
+        space = self._space(cache)
+        rows = [self._by_attribute(image) for image in images]
+        written = Written(list(images), set(self._touches), space.dropped(rows))
+        if response is not None and self._plain and not self._triggers and not self._layout.depends_on:
+            written.through = self._through(cache, place, rows[0], response)
+        return written
+
+    def _through(self, cache: Cache, place: Place, row: Mapping[str, Any], response: R) -> list[Through]:
+        payload = self._responses.dump(response)
+        if payload is None:
+            return []
+        found = []
+        for keys in self._space(cache).rows:
+            if keys.unique:
+                scope, life = keys.scope(row), self._layout.life_ms()
+                stamps = scope.stamps(place.identity)
+                found.append(Through(keys.key(row), scope.value_tokens, keys.listed, stamps, payload, life))
+        return found
+
+    def _by_attribute(self, image: Mapping[str, Any]) -> dict[str, Any]:
+        names = self._model.attribute_of
+        return {names[column]: value for column, value in image.items() if column in names}
+
+    # -- the caller's own instances
+
+    def _refresh(self, session: Session, image: Mapping[str, Any], row: Row[Any], assigned: frozenset[str]) -> None:
+        """Give the session's own instance of the row, if it has one, the values that were written."""
+        instance = self._instance(session, image)
+        if instance is None:
+            return
+        known = dict(zip(self._responses.columns, row, strict=False)) if self._plain else {}
+        for name, value in known.items():
+            if name in self._model.columns:
+                set_committed_value(instance, name, value)
+        unknown = [n for n, c in self._model.columns.items() if c.name in assigned and n not in known]
+        if unknown:
+            session.expire(instance, unknown)
+
+    def _forget(self, session: Session, image: Mapping[str, Any]) -> None:
+        instance = self._instance(session, image)
+        if instance is not None:
+            session.expunge(instance)
+
+    def _instance(self, session: Session, image: Mapping[str, Any]) -> Any:
+        if not session.identity_map:
+            return None
+        key = tuple(image[column.name] for column in self._model.mapper.primary_key)
+        return session.identity_map.get(self._model.mapper.identity_key_from_primary_key(key))
+
+
+def _schema_object(obj_in: BaseModel | Unset) -> BaseModel:
+    if not isinstance(obj_in, BaseModel):
+        given = "nothing" if obj_in is UNSET else type(obj_in).__name__
+        raise UsageError(f"obj_in: {given}; pass an instance of the create or update schema")
+    return obj_in
+
+
+def _labelled(table: Table, names: Sequence[str]) -> list[Any]:
+    return [table.c[name].label(f"fastrdb_{name}") for name in names]

@@ -1,0 +1,390 @@
+"""What every method of Crud stands on: the model, the schemas, the keys, and whose database and cache it talks to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Any, ClassVar, Final, Generic, TypeAlias, cast, get_args
+
+from pydantic import BaseModel
+from redis.asyncio import Redis
+from sqlalchemy import Column, ColumnElement, Row, Select, Table, select
+from sqlalchemy.engine.default import StrCompileDialect
+from sqlalchemy.ext.asyncio import AsyncSession
+from typing_extensions import TypeVar
+
+from ..cache.cache import Cache
+from ..cache.cache import resolve as resolve_cache
+from ..cache.protocol import ALL_PARTS
+from ..cache.reads import Ask, Load, Loaded, hit, miss
+from ..db.sessions import Database, Place, Places, SessionFactory, answers_from_cache
+from ..db.sessions import resolve as resolve_database
+from ..errors import CacheUnavailable, ConfigurationError, RedisRefused, TemplateError
+from ..filters import Analysis, Filter, analyse, parse
+from ..keys import RESERVED, Pattern, Template, check_list_template, check_row_template, check_templates
+from ..writes.templates import table_keys
+from .execution import Query, fetch
+from .keyspace import Keyspace, Layout, Scope
+from .model import Model
+from .response import Responses
+
+M = TypeVar("M", default=Any)
+C = TypeVar("C", bound=BaseModel, default=Any)
+U = TypeVar("U", bound=BaseModel, default=Any)
+R = TypeVar("R", bound=BaseModel, default=Any)
+T = TypeVar("T")
+
+
+class Unset(Enum):
+    """The type of ``UNSET``, which stands for an argument that was not given; ``None`` is a value."""
+
+    UNSET = "UNSET"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+MaybeRedis: TypeAlias = "Redis | Cache | Unset | None"
+MaybeDatabase: TypeAlias = "Database | None"
+Filters: TypeAlias = "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None"
+
+_DIALECT = StrCompileDialect()
+_STATEMENTS = 500  # shapes of statements that one crud keeps
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a statement was asked for, parsed.
+
+    Attributes:
+        filter: The keyword filters.
+        where: The caller's own expression.
+        where_text: Its canonical text, for keys.
+        tables: Names of the other tables that the filters and the expression read.
+        uncacheable: Why the result may not be cached, if so.
+        given: The filters as given, for errors.
+    """
+
+    filter: Filter
+    where: ColumnElement[bool] | None
+    where_text: str | None
+    tables: frozenset[str]
+    uncacheable: str | None
+    given: Mapping[str, Any]
+
+    def extras(self, besides: frozenset[str], order: object = None) -> object | None:
+        """Give what the key must hold besides the template's own fields; ``None`` for nothing."""
+        rest = self.filter.canonical_without(besides)
+        nothing = rest is None and self.where_text is None and order is None
+        return None if nothing else [rest, self.where_text, order]
+
+
+class Core(Generic[M, C, U, R]):
+    """The part of Crud that all of its methods share."""
+
+    _reserved: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self,
+        model: type[M],
+        response_schema: type[R],
+        pattern: str | Sequence[str] | None = None,
+        list_pattern: str | None = None,
+        exp: float | timedelta = 3_600,
+        invalidate_pattern_prefix: str = "",
+        *,
+        create_schema: type[C] | None = None,
+        update_schema: type[U] | None = None,
+        db: MaybeDatabase = None,
+        redis: MaybeRedis = UNSET,
+        commit: bool = True,
+        negative_exp: float | timedelta = 60,
+        max_limit: int = 1_000,
+        triggers: bool = False,
+        touches: Sequence[type[Any]] = (),
+        depends_on: Sequence[type[Any]] = (),
+    ) -> None:
+        """Build a crud; everything that can be checked is checked here.
+
+        Args:
+            model: A SQLAlchemy model, mapped to one table.
+            response_schema: The pydantic model of what reads and writes return.
+            pattern: Key template of one row, ``"user:email:{email}"``, or several; ``None``: rows are not cached.
+            list_pattern: Key template of a page, with ``{page}`` and ``{limit}``; ``None``: lists are not cached.
+            exp: Life of a cached value, in seconds or as a timedelta; up to a tenth shorter, at random.
+            invalidate_pattern_prefix: A directory to drop on each write, ``"user:*"``; ``""`` (usual) for none.
+            create_schema: What ``create`` takes; by default the second type argument.
+            update_schema: What ``update`` takes; by default the third type argument.
+            db: Used where a call passes none.
+            redis: Used where a call passes none.
+            commit: ``False``: no write ever commits, the caller does.
+            negative_exp: Life of "there is no such row", in seconds or as a timedelta; 0 for never.
+            max_limit: The largest ``limit`` that lists take.
+            triggers: Triggers of the table change rows after the statement: written values are then not cached.
+            touches: Other models whose rows triggers of this table change.
+            depends_on: Other models that the response shows in ways fastrdb cannot see (a Python property, say).
+
+        Raises:
+            TemplateError: A template or the pattern cannot work.
+            UnsupportedModel: The model or a schema needs what fastrdb does not do.
+            ConfigurationError: A number is out of range.
+        """
+        self._model = Model(model)
+        self._responses: Responses[R] = Responses(self._model, response_schema)
+        self._schemas: tuple[type[C] | None, type[U] | None] = (create_schema, update_schema)
+        self._db, self._redis, self._commit = db, redis, commit
+        self._max_limit = _positive("max_limit", max_limit)
+        self._triggers = triggers
+        self._touches = tuple(Model(other).table for other in touches)
+        tables, self._uncacheable = self._shown(depends_on)
+        self._layout = self._checked_layout(pattern, list_pattern, exp, invalidate_pattern_prefix, negative_exp, tables)
+        self._spaces: dict[str, Keyspace] = {}
+        self._places = Places()
+        self._statements: dict[object, Any] = {}
+        self._hidden = self._hidden_columns()
+        shown = self._responses.columns.values()
+        self._plain = not self._responses.by_entity and all(isinstance(column, Column) for column in shown)
+        dropped = self._layout.dropped
+        self._dropped_columns = dropped.fields if dropped is not None else ()
+
+    @property
+    def model(self) -> type[M]:
+        """The SQLAlchemy model."""
+        return cast("type[M]", self._model.cls)
+
+    @property
+    def response_schema(self) -> type[R]:
+        """The pydantic model of responses."""
+        return self._responses.schema
+
+    # -- construction
+
+    def _shown(self, depends_on: Sequence[type[Any]]) -> tuple[tuple[Table, ...], str | None]:
+        """Give the other tables that a response shows, and why it cannot be cached, if so."""
+        found = {Model(other).table: None for other in depends_on}
+        uncacheable = None
+        for name, expression in self._responses.columns.items():
+            if name in self._model.columns:
+                continue
+            analysis = analyse(cast("ColumnElement[bool]", expression), _DIALECT)
+            uncacheable = uncacheable or analysis.uncacheable
+            for table_name in analysis.tables - {self._model.table.fullname}:
+                found[self._model.table.metadata.tables[table_name]] = None
+        return tuple(found), uncacheable
+
+    def _checked_layout(
+        self,
+        pattern: str | Sequence[str] | None,
+        list_pattern: str | None,
+        exp: float | timedelta,
+        dropped: str,
+        negative_exp: float | timedelta,
+        tables: tuple[Table, ...],
+    ) -> Layout:
+        texts = () if pattern is None else (pattern,) if isinstance(pattern, str) else tuple(pattern)
+        rows = tuple(Template(text) for text in texts)
+        pages = Template(list_pattern) if list_pattern is not None else None
+        derived: list[Template] = []
+        if pages is not None:
+            check_list_template(pages)
+            derived.append(Template(pages.directory(frozenset(pages.fields) - RESERVED).text + "count"))
+        everything = [*rows, *([pages] if pages is not None else [])]
+        check_templates(everything, derived)
+        for row in rows:
+            check_row_template(row)
+        return Layout(
+            rows=rows,
+            pages=pages,
+            dropped=_checked_pattern(dropped, everything),
+            depends_on=tables,
+            fingerprint=self._responses.fingerprint(),
+            exp_ms=_milliseconds("exp", exp, 1),
+            negative_ms=_milliseconds("negative_exp", negative_exp, 0),
+        )
+
+    def _hidden_columns(self) -> tuple[str, ...]:
+        """Give the attributes that reads fetch besides the response's, to compare keys: those of all templates."""
+        names = dict.fromkeys(name for template in self._layout.rows for name in template.fields)
+        if self._layout.pages is not None:
+            names |= dict.fromkeys(f for f in self._layout.pages.fields if f not in RESERVED)
+        Keyspace(self._model, self._layout, "", ALL_PARTS)  # binds every template: unknown placeholders raise here
+        return tuple(names)
+
+    # -- what a call was given
+
+    def _schema(self, index: int) -> type[BaseModel] | None:
+        """Give the create (0) or update (1) schema. ``__orig_class__`` exists only after ``__init__``."""
+        explicit = self._schemas[index]
+        if explicit is not None:
+            return explicit
+        arguments = get_args(getattr(self, "__orig_class__", None))
+        found = arguments[index + 1] if len(arguments) > index + 1 else None
+        return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+    def _database(self, db: MaybeDatabase) -> AsyncSession | SessionFactory:
+        return resolve_database(db if db is not None else self._db)
+
+    def _cache(self, redis: MaybeRedis) -> Cache | None:
+        given = self._redis if redis is UNSET else redis
+        if given is UNSET:
+            raise RedisRefused(
+                "redis is missing: pass a redis.asyncio.Redis or a fastrdb.Cache, "
+                "or redis=None if no process caches this table"
+            )
+        return resolve_cache(given)
+
+    def _space(self, cache: Cache) -> Keyspace:
+        found = self._spaces.get(cache.prefix)
+        if found is None:
+            found = self._spaces[cache.prefix] = Keyspace(self._model, self._layout, cache.prefix, cache.parts)
+        return found
+
+    def _place(self, db: AsyncSession | SessionFactory, cache: Cache | None) -> Place:
+        place = self._places.of(db, self._model.mapper)
+        if cache is not None and not place.private:
+            cache.exclude_others(place.identity)
+        return place
+
+    def _asked(self, keywords: Mapping[str, Any], filters: Filters, where: ColumnElement[bool] | None) -> Asked:
+        parsed = parse(self._model.fields, keywords, filters)
+        analyses = [self._analysis(name) for name in parsed.fields if name not in self._model.columns]
+        text = None
+        if where is not None:
+            analyses.append(analyse(where, _DIALECT))
+            text = analyses[-1].text
+        tables = frozenset[str]().union(*(a.tables for a in analyses)) - {self._model.table.fullname}
+        reason = next((a.uncacheable for a in analyses if a.uncacheable is not None), None)
+        given = {**keywords, **({"filters": filters} if filters is not None else {})}
+        return Asked(parsed, where, text, tables, reason, given)
+
+    def _analysis(self, name: str) -> Analysis:
+        """Tell what a hybrid or a ``column_property`` reads."""
+        expression = cast("ColumnElement[bool]", self._model.expressions[name])
+        found: Analysis = self._kept(("analysis", name), lambda: analyse(expression, _DIALECT))
+        return found
+
+    # -- statements
+
+    def _kept(self, shape: object, build: Any) -> Any:
+        """Give the statement of a shape, built once."""
+        found = self._statements.get(shape)
+        if found is None:
+            if len(self._statements) >= _STATEMENTS:
+                self._statements.clear()
+            found = self._statements[shape] = build()
+        return found
+
+    def _select(self, asked: Asked) -> Select[Any]:
+        """Give the SELECT of responses and hidden columns, with the caller's conditions and the model's own."""
+        columns = [self._model.columns[name] for name in self._hidden]
+        shown: list[Any] = [self._model.cls] if self._responses.by_entity else [*self._responses.columns.values()]
+        return self._conditioned(select(*shown, *(c.label(f"fastrdb_{c.key}") for c in columns)), asked)
+
+    def _conditioned(self, statement: Select[Any], asked: Asked) -> Select[Any]:
+        conditions = [*self._model.criteria, *asked.filter.build(self._model.fields)]
+        if asked.where is not None:
+            conditions.append(asked.where)
+        return statement.where(*conditions) if conditions else statement
+
+    def _build(self, row: Row[Any]) -> tuple[R, dict[str, Any]]:
+        """Make a row a response, and its hidden columns a dict."""
+        width = 1 if self._responses.by_entity else len(self._responses.columns)
+        response = self._responses.build_entity(row[0]) if self._responses.by_entity else self._responses.build(row)
+        return response, dict(zip(self._hidden, row[width:], strict=False))
+
+    # -- reading
+
+    async def _read(
+        self,
+        db: AsyncSession | SessionFactory,
+        cache: Cache | None,
+        place: Place,
+        entry: bytes,
+        scope: Scope,
+        load: Load[T],
+        decode: Any,
+        *,
+        listed: bytes | None,
+        bulk: bool,
+    ) -> T:
+        """Answer from the cache where that is allowed, else load."""
+        if cache is None:
+            return (await load(False)).answer
+        waits = True
+        if isinstance(db, AsyncSession):
+            if not answers_from_cache(db, place):
+                cache.stats.count("bypass: the session has changes, or its own connection")
+                return (await load(False)).answer
+            waits = not db.in_transaction()
+        if cache.undelivered:
+            cache.stats.count("bypass: an invalidation is not delivered yet")
+            return (await load(False)).answer
+        store = cache.store
+        try:
+            found = await store.read(entry, scope.tokens, bulk=bulk)
+        except CacheUnavailable:
+            cache.stats.count("bypass: unreachable")
+            return (await load(False)).answer
+        stamps = scope.stamps(place.identity)
+        raw = hit(stamps, found, store.epoch)
+        if raw is not None:
+            cache.stats.hits += 1
+            return cast("T", decode(raw))
+        ask = Ask(
+            entry, scope.tokens, table_keys(self._model.table, cache.prefix)[0], listed, stamps,
+            self._layout.life_ms(), self._layout.negative_ms, bulk, waits,
+        )  # fmt: skip
+        return await miss(cache, ask, found, load, decode)
+
+    async def _fetch(
+        self,
+        db: AsyncSession | SessionFactory,
+        place: Place,
+        query: Query,
+        parameters: Mapping[str, Any],
+        build: Any,
+    ) -> tuple[list[Any], bool]:
+        fetched = await fetch(db, place, self._model.mapper, query, parameters, build)
+        return fetched.rows, fetched.fresh
+
+    def _depends(self, tables: frozenset[str], prefix: str) -> tuple[bytes, ...]:
+        """Give the ``any`` tokens of other tables that a statement reads."""
+        known = self._model.table.metadata.tables
+        return tuple(table_keys(known[name], prefix)[0] for name in sorted(tables) if name in known)
+
+
+def refused(answer: T, reason: str) -> Loaded[T]:
+    """Give an answer that is not stored."""
+    return Loaded(answer, None, reason)
+
+
+def _checked_pattern(text: str, templates: Sequence[Template]) -> Pattern | None:
+    pattern = Pattern(text)
+    if not pattern:
+        return None
+    covered = any(pattern.covers(template) for template in templates)
+    elsewhere = pattern.directory is not None and pattern.directory.root not in {t.root for t in templates}
+    if not covered and not elsewhere:
+        roots = ", ".join(sorted({f"{t.root}*" for t in templates}))
+        raise TemplateError(
+            text, f"covers none of this crud's keys, so it would drop nothing; use {roots}, or leave it out"
+        )
+    return pattern
+
+
+def _milliseconds(name: str, value: float | timedelta, least: int) -> int:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not least <= seconds * 1000 < 2**53:
+        raise ConfigurationError(
+            f"{name} must be seconds or a timedelta{' above 0' if least else ', 0 for never'}, not {value!r}"
+        )
+    return round(seconds * 1000)
+
+
+def _positive(name: str, value: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ConfigurationError(f"{name} must be a whole number, 1 or more, not {value!r}")
+    return value

@@ -1,0 +1,144 @@
+"""Sends SELECTs through the caller's session or one of our own, and says whether what came back may be cached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import Connection, Executable, Row, Select, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapper, Session
+
+from ..db.sessions import Place, SessionFactory
+
+T = TypeVar("T")
+
+_REPLICA = "fastrdb_replica"
+_UNWRITTEN = (func.pg_current_xact_id_if_assigned().is_(None)) & (
+    func.current_setting("transaction_isolation") == "read committed"
+)
+
+
+class Query(NamedTuple):
+    """A SELECT in its two forms.
+
+    Attributes:
+        plain: The columns that were asked for.
+        checked: The same and, last, whether its transaction has written nothing and sees what is committed now.
+        by_entity: Rows are built from mapped instances, in a session of their own.
+    """
+
+    plain: Select[Any]
+    checked: Select[Any]
+    by_entity: bool = False
+
+    @classmethod
+    def of(cls, statement: Select[Any], *, by_entity: bool = False) -> Query:
+        """Give both forms of a statement."""
+        return cls(statement, statement.add_columns(_UNWRITTEN), by_entity)
+
+
+class Fetched(NamedTuple):
+    """Rows, as *build* made them, and whether their snapshot may be cached."""
+
+    rows: list[Any]
+    fresh: bool
+
+
+def opened(db: AsyncSession | SessionFactory) -> AbstractAsyncContextManager[AsyncSession]:
+    """Give the caller's session, left open, or one of our own, closed at the end."""
+    return nullcontext(db) if isinstance(db, AsyncSession) else db()
+
+
+async def fetch(
+    db: AsyncSession | SessionFactory,
+    place: Place,
+    mapper: Mapper[Any],
+    query: Query,
+    parameters: Mapping[str, Any],
+    build: Callable[[Row[Any]], Any],
+) -> Fetched:
+    """Run a SELECT and build its rows."""
+    async with opened(db) as session:
+        return await session.run_sync(_fetch, place, mapper, query, parameters, build)
+
+
+def connect(session: Session, mapper: Mapper[Any]) -> Connection:
+    """Give the session's connection for a mapper, with what is pending flushed, as the session's own queries do."""
+    if session.autoflush and (session.new or session.dirty or session.deleted):
+        session.flush()
+    return session.connection(bind_arguments={"mapper": mapper})
+
+
+def _fetch(
+    session: Session,
+    place: Place,
+    mapper: Mapper[Any],
+    query: Query,
+    parameters: Mapping[str, Any],
+    build: Callable[[Row[Any]], Any],
+) -> Fetched:
+    began = not session.in_transaction()
+    connection = connect(session, mapper)
+    allowed = place.may_fill and not place.bound and not _replica(connection, place)
+    checked = allowed and not began and place.dialect == "postgresql" and not place.autocommit
+    idle = _idle(connection, place)
+    rows = _rows(connection, query, checked, parameters, build)
+    if place.dialect == "sqlite":
+        return Fetched(rows.built, allowed and idle is not None and _idle(connection, place) == idle)
+    return Fetched(rows.built, allowed and (began or place.autocommit or rows.unwritten))
+
+
+class _Rows(NamedTuple):
+    built: list[Any]
+    unwritten: bool
+
+
+def _rows(
+    connection: Connection,
+    query: Query,
+    checked: bool,
+    parameters: Mapping[str, Any],
+    build: Callable[[Row[Any]], Any],
+) -> _Rows:
+    statement = query.checked if checked else query.plain
+    if not query.by_entity:
+        rows = connection.execute(statement, parameters).fetchall()
+        return _Rows([build(row) for row in rows], _all_unwritten(rows, checked))
+    with Session(bind=connection) as own:
+        rows = own.execute(statement, parameters).fetchall()
+        return _Rows([build(row) for row in rows], _all_unwritten(rows, checked))
+
+
+def _all_unwritten(rows: Sequence[Row[Any]], checked: bool) -> bool:
+    # No row, no such column: an empty result says nothing about its transaction.
+    return checked and bool(rows) and all(row[-1] is True for row in rows)
+
+
+def _idle(connection: Connection, place: Place) -> int | None:
+    """Give a number that stays the same as long as nobody writes on SQLite's connection; ``None`` while one does."""
+    if place.dialect != "sqlite":
+        return None
+    driver: Any = connection.connection.driver_connection
+    return None if driver.in_transaction else place.transactions.writes
+
+
+def _replica(connection: Connection, place: Place) -> bool:
+    """Tell whether the connection leads to a replica, which may lag behind a write. Asked once for each."""
+    if place.dialect != "postgresql":
+        return False
+    info = connection.info
+    if _REPLICA not in info:
+        info[_REPLICA] = bool(connection.execute(_RECOVERING).scalar())
+    return bool(info[_REPLICA])
+
+
+_RECOVERING: Executable = select(func.pg_is_in_recovery())
+
+
+def read_back(
+    connection: Connection, query: Query, parameters: Mapping[str, Any], build: Callable[[Row[Any]], Any]
+) -> list[Any]:
+    """Read rows that the same transaction has just written."""
+    return _rows(connection, query, False, parameters, build).built

@@ -1,0 +1,184 @@
+"""Pages of rows: get_multi, get_multi_json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from sqlalchemy import BigInteger, ColumnElement, Select, bindparam
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ..cache.reads import Loaded
+from ..db.sessions import Place, SessionFactory
+from ..errors import OutOfRange, UnknownField
+from ..keys import suffix
+from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, U, refused
+from .execution import Query
+from .keyspace import ListKeys
+
+_LARGEST_OFFSET = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which rows of a list, in which order. Ties, and no order at all, go by the primary key."""
+
+    limit: int
+    page: int
+    order_by: str | None
+    ascending: bool
+
+    @property
+    def order(self) -> object:
+        """What the key must hold of it; ``None`` for the default order."""
+        return None if self.order_by is None and self.ascending else [self.order_by, self.ascending]
+
+    @property
+    def offset(self) -> int:
+        """Rows before the page."""
+        return (self.page - 1) * self.limit
+
+
+class Lists(Core[M, C, U, R]):
+    """The methods of many rows, read."""
+
+    async def get_multi(
+        self,
+        db: MaybeDatabase = None,
+        redis: MaybeRedis = UNSET,
+        limit: int = 10,
+        page: int = 1,
+        order_by: str | None = None,
+        ascending: bool = True,
+        *,
+        where: ColumnElement[bool] | None = None,
+        filters: Filters = None,
+        **keywords: Any,
+    ) -> list[R]:
+        """Give one page of the rows that match.
+
+        Args:
+            db, redis, where, filters: As in ``get``.
+            limit: Rows per page, from 1 to the crud's ``max_limit``.
+            page: Number of the page, from 1; past the end the list is empty.
+            order_by: An attribute; ties, and lists without one, are in the order of the primary key.
+            ascending: Direction of both.
+            **keywords: Filters; the fields of the list template must be among them, as one plain value each.
+
+        Raises:
+            OutOfRange: ``limit`` or ``page``.
+            UnknownField, UnknownOperator, ValueRefused, MissingKeyField: A filter, or ``order_by``.
+        """
+        window = self._window(limit, page, order_by, ascending)
+        found = await self._list(db, redis, window, self._asked(keywords, filters, where), self._responses.load_list)
+        return cast("list[R]", found)
+
+    async def get_multi_json(
+        self,
+        db: MaybeDatabase = None,
+        redis: MaybeRedis = UNSET,
+        limit: int = 10,
+        page: int = 1,
+        order_by: str | None = None,
+        ascending: bool = True,
+        *,
+        where: ColumnElement[bool] | None = None,
+        filters: Filters = None,
+        **keywords: Any,
+    ) -> bytes:
+        """Give a page as the JSON that FastAPI would send: a hit hands on the stored bytes. Else as ``get_multi``."""
+        window = self._window(limit, page, order_by, ascending)
+        decode = bytes.lstrip if self._responses.wire else self._responses.load_list
+        found = await self._list(db, redis, window, self._asked(keywords, filters, where), decode)
+        return found if isinstance(found, bytes) else self._responses.to_json_list(found)
+
+    def _window(self, limit: int, page: int, order_by: str | None, ascending: bool) -> Window:
+        if type(limit) is not int or not 1 <= limit <= self._max_limit:
+            raise OutOfRange("limit", limit, self._max_limit)
+        if type(page) is not int or not 1 <= page <= _LARGEST_OFFSET // limit:
+            raise OutOfRange("page", page, _LARGEST_OFFSET // limit)
+        if order_by is not None and order_by not in self._model.expressions:
+            raise UnknownField(order_by, self._model.name, self._model.expressions)
+        return Window(limit, page, order_by, bool(ascending))
+
+    async def _list(
+        self,
+        db: MaybeDatabase,
+        redis: MaybeRedis,
+        window: Window,
+        asked: Asked,
+        decode: Callable[[bytes], Any],
+    ) -> Any:
+        database, cache = self._database(db), self._cache(redis)
+        place = self._place(database, cache)
+        keys = self._space(cache).lists if cache is not None else None
+
+        async def load(may_store: bool) -> Loaded[list[R]]:
+            return await self._load_list(database, place, window, asked, given, keys, may_store=may_store)
+
+        given: Mapping[str, Any] = {}
+        if cache is None or keys is None:
+            return (await load(False)).answer
+        given = self._list_fields(keys, asked)
+        entry = keys.bound.key({**given, "page": window.page, "limit": window.limit})
+        reason, tables = self._list_reads(asked, window)
+        if reason is not None:
+            cache.stats.count(f"bypass: {reason}")
+            return (await load(False)).answer
+        extras = asked.extras(keys.fields, window.order)
+        if extras is not None:
+            entry += suffix(extras).encode()
+        scope = keys.scope(given, self._depends(tables, cache.prefix))
+        return await self._read(database, cache, place, entry, scope, load, decode, listed=keys.listed, bulk=True)
+
+    def _list_fields(self, keys: ListKeys, asked: Asked) -> dict[str, Any]:
+        """Give the fields of the list template: those that got one plain value. The key names a missing one."""
+        return {name: value for name, value in asked.given.items() if name in keys.fields}
+
+    def _list_reads(self, asked: Asked, window: Window) -> tuple[str | None, frozenset[str]]:
+        """Tell why a list may not be cached, if so, and which other tables it reads."""
+        reason, tables = self._uncacheable or asked.uncacheable, asked.tables
+        if window.order_by is not None and window.order_by not in self._model.columns:
+            analysis = self._analysis(window.order_by)
+            reason, tables = reason or analysis.uncacheable, tables | analysis.tables
+        return reason, tables
+
+    async def _load_list(
+        self,
+        db: AsyncSession | SessionFactory,
+        place: Place,
+        window: Window,
+        asked: Asked,
+        given: Mapping[str, Any],
+        keys: ListKeys | None,
+        *,
+        may_store: bool,
+    ) -> Loaded[list[R]]:
+        def build() -> Query:
+            return Query.of(self._ordered(self._select(asked), window), by_entity=self._responses.by_entity)
+
+        shape = ("list", asked.filter.shape, window.order_by, window.ascending)
+        query: Query = self._kept(shape, build) if asked.where is None else build()
+        parameters = {**asked.filter.params, "fastrdb_limit": window.limit, "fastrdb_offset": window.offset}
+        rows, fresh = await self._fetch(db, place, query, parameters, self._build)
+        answer = [response for response, _ in rows]
+        if not may_store or keys is None:
+            return refused(answer, "not asked for")
+        if not fresh:
+            return refused(answer, "the session's snapshot may be old, or has writes")
+        if keys.listed is not None:
+            directory = keys.directory(given)
+            if any(keys.directory(hidden) != directory for _, hidden in rows):
+                return refused(answer, "what was asked for is not what the rows have")
+        return Loaded(answer, self._responses.dump_list(answer), "not_round_trip")
+
+    def _ordered(self, statement: Select[Any], window: Window) -> Select[Any]:
+        by_key = [self._model.columns[name] for name in self._model.primary_key]
+        first = [self._model.expressions[window.order_by]] if window.order_by is not None else []
+        order = [column.asc() if window.ascending else column.desc() for column in [*first, *by_key]]
+        return (
+            statement.order_by(*order)
+            .limit(bindparam("fastrdb_limit", type_=BigInteger))
+            .offset(bindparam("fastrdb_offset", type_=BigInteger))
+        )

@@ -1,0 +1,166 @@
+"""Runs one write statement by statement, and ties it to the transaction it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+from sqlalchemy.util import await_only
+
+from ..cache.cache import Cache
+from ..db.sessions import Place, SessionFactory, joins
+from ..errors import SessionRefused
+from ..writes.effects import Effects, Through
+from ..writes.transaction import commit, conclude, effects_on, follow
+from .execution import connect, opened
+from .integrity import translated
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Written:
+    """What a write did: its rows before and after by column names, and what else it reaches.
+
+    Attributes:
+        images: Row images.
+        tables: Other tables whose rows it may have changed.
+        directories: Tokens of the directories that the crud declared.
+        everything: The rows cannot be named.
+        through: Values to put in place, if nothing else happens before COMMIT.
+    """
+
+    images: list[Mapping[str, Any]] = field(default_factory=list)
+    tables: set[Table] = field(default_factory=set)
+    directories: set[bytes] = field(default_factory=set)
+    everything: bool = False
+    through: list[Through] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Whose transaction a write is in, and which cache must know.
+
+    Attributes:
+        table: The table written to.
+        commits: The crud, or the call, wants a commit where the transaction is ours.
+    """
+
+    place: Place
+    cache: Cache | None
+    table: Table
+    mapper: Any
+    commits: bool
+
+    async def run(
+        self,
+        db: AsyncSession | SessionFactory,
+        statements: Callable[[Connection, Session], tuple[T, Written]],
+    ) -> T:
+        """Run the statements of a write and, where the transaction is ours, commit.
+
+        Raises:
+            SessionRefused: ``commit=False`` with a factory, whose session nobody could commit.
+            IntegrityViolation: A constraint refused it; nothing is written, and a transaction of ours is rolled back.
+        """
+        if not self.commits and not isinstance(db, AsyncSession):
+            raise SessionRefused("db: commit=False with a factory would lose the write; pass a session that you commit")
+        async with opened(db) as session:
+            ours = self.commits and not self.place.bound and not joins(session)
+            alone = ours and not session.in_transaction()
+            try:
+                result, effects = await session.run_sync(self._statements, statements, alone)
+            except BaseException:
+                if ours:
+                    await session.rollback()
+                raise
+            await self._end(session, effects, ours)
+            return result
+
+    async def _end(self, session: AsyncSession, effects: Effects | None, ours: bool) -> None:
+        if ours:
+            try:
+                await commit(session, effects)
+            except IntegrityError as error:  # a deferred constraint
+                await session.rollback()
+                raise translated(error) from error.orig
+            except BaseException:
+                await session.rollback()
+                raise
+        elif effects is not None and not self.place.bound:
+            follow(session, effects)
+
+    def _statements(
+        self, session: Session, statements: Callable[[Connection, Session], tuple[T, Written]], alone: bool
+    ) -> tuple[T, Effects | None]:
+        connection = connect(session, self.mapper)
+        if self.cache is None:
+            return self._translated(statements, connection, session)[0], None
+        if self.place.autocommit or connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+            return self._autocommit(statements, connection, session)
+        result, written = self._translated(statements, connection, session)
+        effects = effects_on(connection, self.place.transactions)
+        fresh = not effects.caches
+        self._record(effects, written)
+        if alone and fresh and written.through:
+            effects.write_through(self.cache, written.through)
+        return result, effects
+
+    def _record(self, effects: Effects, written: Written) -> None:
+        assert self.cache is not None
+        touched = effects.of(self.cache)
+        touched.directories |= written.directories
+        write = touched.table(self.table)
+        write.images += written.images
+        write.everything |= written.everything
+        for table in written.tables:
+            touched.table(table).everything = True
+
+    def _autocommit(
+        self,
+        statements: Callable[[Connection, Session], tuple[T, Written]],
+        connection: Connection,
+        session: Session,
+    ) -> tuple[T, Effects | None]:
+        """Hold all of the table before a statement that commits by itself, and let go after it."""
+        effects = Effects(self.place.transactions.take_up(connection))
+        self._record(effects, Written(everything=True))
+        await_only(effects.before_commit())
+        try:
+            result, written = self._translated(statements, connection, session)
+        except BaseException as error:
+            await_only(conclude(effects, error.__cause__ or error))
+            raise
+        await_only(effects.release(committed=True))
+        if written.directories or written.tables:
+            after = Effects(self.place.transactions.take_up(connection))
+            self._record(after, written)
+            await_only(after.before_commit())
+            await_only(after.release(committed=True))
+        return result, None
+
+    def _translated(
+        self,
+        statements: Callable[[Connection, Session], tuple[T, Written]],
+        connection: Connection,
+        session: Session,
+    ) -> tuple[T, Written]:
+        try:
+            return statements(connection, session)
+        except IntegrityError as error:
+            raise translated(error) from error.orig
+
+
+def changed_names(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """Give the names whose values differ."""
+    return {name for name, value in after.items() if name in before and before[name] != value}
+
+
+def rows_as_images(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Mapping[str, Any]]:
+    """Pair column names with rows of values."""
+    return [dict(zip(names, row, strict=False)) for row in rows]

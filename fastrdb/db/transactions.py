@@ -1,0 +1,167 @@
+"""What happened in each transaction of an engine, as far as the cache must know.
+
+Engine events count the statements of every transaction, so that a session that has written is never answered from
+the cache, and call the transaction's *effects* just before COMMIT: the Connection's ``commit`` event fires once, after
+the session's last flush and not for savepoints, and the cache can be awaited there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import ExecutionContext
+from sqlalchemy.util import await_only
+
+_OPTION = "fastrdb_transactions"
+_WRITING = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|LOCK)\b", re.IGNORECASE)
+_REMEMBERED = 2_000  # statement texts whose kind is remembered
+
+
+class Effects(Protocol):
+    """What has to be done around the COMMIT of one transaction."""
+
+    def before_commit(self) -> Awaitable[None]:
+        """Called just before COMMIT is sent; raising aborts it."""
+        ...
+
+    def forget(self) -> None:
+        """Called when the transaction is rolled back."""
+        ...
+
+
+class Transaction:
+    """One transaction on one Connection.
+
+    Attributes:
+        statements: Number of statements sent in it.
+        writes: Number of those that are no plain SELECT; textual SQL counts as a write.
+        effects: What waits for its COMMIT.
+        failure: The driver's error, if a statement or the COMMIT failed.
+    """
+
+    __slots__ = ("effects", "failure", "statements", "writes")
+
+    def __init__(self) -> None:
+        self.statements = 0
+        self.writes = 0
+        self.effects: Effects | None = None
+        self.failure: BaseException | None = None
+
+
+class Transactions:
+    """The open transactions of one engine."""
+
+    def __init__(self) -> None:
+        self._open: WeakKeyDictionary[Connection, Transaction] = WeakKeyDictionary()
+        self._kinds: dict[str, bool] = {}
+        self.writes = 0  # over all connections: SQLite's in-memory databases share a single one
+
+    def get(self, connection: Connection) -> Transaction | None:
+        """Give the transaction of a connection; ``None`` if it began before this engine was watched."""
+        return self._open.get(connection)
+
+    def began(self, connection: Connection) -> None:
+        """Start to count."""
+        self._open[connection] = Transaction()
+
+    def take_up(self, connection: Connection) -> Transaction:
+        """Give the transaction of a connection, also of one that began before this engine was watched.
+
+        What was sent in such a one is not known: it counts as written.
+        """
+        found = self._open.get(connection)
+        if found is None:
+            connection.execution_options(**{_OPTION: self})
+            found = self._open[connection] = Transaction()
+            found.writes = 1
+        return found
+
+    def sent(self, connection: Connection, statement: str, context: ExecutionContext | None) -> None:
+        """Count a statement."""
+        writing = not self._plain(statement, context)
+        self.writes += writing
+        if (transaction := self._open.get(connection)) is not None:
+            transaction.statements += 1
+            transaction.writes += writing
+
+    def _plain(self, statement: str, context: ExecutionContext | None) -> bool:
+        compiled: Any = getattr(context, "compiled", None)
+        if compiled is None or compiled.statement is None:
+            return False
+        if not compiled.statement.is_select or compiled.statement.is_text:
+            return False
+        kind = self._kinds.get(statement)
+        if kind is None:
+            if len(self._kinds) >= _REMEMBERED:
+                self._kinds.clear()
+            kind = self._kinds[statement] = _WRITING.search(statement) is None
+        return kind
+
+
+def watch(engine: Engine) -> Transactions:
+    """Give the transactions of an engine, listening to its events from the first call on."""
+    options = engine.get_execution_options()
+    found: Transactions | None = options.get(_OPTION)
+    if found is None:
+        found = Transactions()
+        engine.update_execution_options(**{_OPTION: found})
+    if not event.contains(engine, "begin", _on_begin):
+        event.listen(engine, "begin", _on_begin)
+        event.listen(engine, "before_cursor_execute", _on_statement)
+        event.listen(engine, "commit", _on_commit)
+        event.listen(engine, "rollback", _on_rollback)
+        event.listen(engine, "handle_error", _on_error)
+    return found
+
+
+def transaction_of(connection: Connection) -> Transaction | None:
+    """Give what is known of the connection's transaction; ``None`` if nothing is."""
+    watched = _watched(connection)
+    return watched.get(connection) if watched is not None else None
+
+
+def _watched(connection: Connection) -> Transactions | None:
+    found: Transactions | None = connection.get_execution_options().get(_OPTION)
+    return found
+
+
+def _on_begin(connection: Connection) -> None:
+    if (watched := _watched(connection)) is not None:
+        watched.began(connection)
+
+
+def _on_statement(
+    connection: Connection,
+    cursor: object,
+    statement: str,
+    parameters: object,
+    context: ExecutionContext | None,
+    executemany: bool,
+) -> None:
+    if (watched := _watched(connection)) is not None:
+        watched.sent(connection, statement, context)
+
+
+def _on_commit(connection: Connection) -> None:
+    transaction = transaction_of(connection)
+    if transaction is not None and transaction.effects is not None:
+        await_only(transaction.effects.before_commit())
+
+
+def _on_rollback(connection: Connection) -> None:
+    watched = _watched(connection)
+    transaction = watched.get(connection) if watched is not None else None
+    if transaction is not None and transaction.effects is not None:
+        transaction.effects.forget()
+        transaction.effects = None
+
+
+def _on_error(context: ExceptionContext) -> None:
+    transaction = transaction_of(context.connection) if context.connection is not None else None
+    if transaction is not None:
+        transaction.failure = context.original_exception

@@ -1,0 +1,318 @@
+"""The errors of fastrdb, one tree.
+
+FastRDBError
+├── ConfigurationError          a crud, a cache or a model is built wrongly; raised at construction
+│   ├── TemplateError           a key template cannot work
+│   └── UnsupportedModel        the model or the schema needs what fastrdb cannot do
+├── InputError (ValueError)     a call's arguments are wrong; nothing was sent
+│   ├── UnknownField            no such field; names the valid ones
+│   ├── UnknownOperator         no such filter operator; names the valid ones
+│   ├── MissingKeyField         the template's field was not given
+│   ├── ValueRefused            the column's type does not take the value
+│   ├── KeyMismatch             a key field differs from the row that was written
+│   ├── OutOfRange              limit or page
+│   └── EmptyInput              nothing to write, or an update that sets nothing
+├── UsageError (TypeError)      the wrong kind of object
+│   ├── SessionRefused          ``db`` is no AsyncSession and no factory of one, or one that cannot be used
+│   └── RedisRefused            ``redis`` was forgotten, or is no client and no Cache
+├── NotFound                    also sqlalchemy.exc.NoResultFound
+├── MultipleFound               also sqlalchemy.exc.MultipleResultsFound
+├── IntegrityViolation          also sqlalchemy.exc.IntegrityError; the driver's error is its cause
+│   ├── UniqueViolation
+│   ├── ForeignKeyViolation
+│   ├── NotNullViolation
+│   └── CheckViolation
+└── CacheError
+    ├── CacheUnavailable        Redis did not answer in time
+    ├── CacheClosed             the cache, or its event loop, was closed
+    ├── CacheShared             ``memory://`` was opened by a second process
+    └── ServerRefused           the server is too old, or its settings break the protocol
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import exc as sa
+
+
+class FastRDBError(Exception):
+    """Whatever fastrdb raises on its own account."""
+
+
+class ConfigurationError(FastRDBError):
+    """A crud, a cache or a model was put together in a way that cannot work."""
+
+
+class TemplateError(ConfigurationError):
+    """A key template cannot work; the message says what to change.
+
+    Attributes:
+        template: The text of the template.
+    """
+
+    def __init__(self, template: str, problem: str) -> None:
+        super().__init__(template, problem)
+        self.template, self.problem = template, problem
+
+    def __str__(self) -> str:
+        return f"template {self.template!r}: {self.problem}"
+
+
+class UnsupportedModel(ConfigurationError):
+    """The model, or the response schema, needs something that fastrdb does not do.
+
+    Attributes:
+        subject: Name of the model or schema.
+    """
+
+    def __init__(self, subject: str, problem: str) -> None:
+        super().__init__(subject, problem)
+        self.subject, self.problem = subject, problem
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.problem}"
+
+
+class InputError(FastRDBError, ValueError):
+    """The arguments of a call are wrong. Nothing was sent to the database or to Redis."""
+
+
+class UnknownField(InputError):
+    """The model has no such field.
+
+    Attributes:
+        field: The name that was given.
+        valid: The names that would have been taken.
+    """
+
+    def __init__(self, field: str, owner: str, valid: Iterable[str]) -> None:
+        self.field, self.owner, self.valid = field, owner, tuple(sorted(valid))
+        super().__init__(field, owner, self.valid)
+
+    def __str__(self) -> str:
+        near = get_close_matches(self.field, self.valid, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"{self.owner} has no field {self.field!r}; {hint}valid: {', '.join(self.valid)}"
+
+
+class UnknownOperator(InputError):
+    """A filter names an operator that does not exist.
+
+    Attributes:
+        field: The field that was filtered.
+        operator: The name that was given.
+        valid: The names that would have been taken.
+    """
+
+    def __init__(self, field: str, operator: str, valid: Iterable[str]) -> None:
+        self.field, self.operator, self.valid = field, operator, tuple(sorted(valid))
+        super().__init__(field, operator, self.valid)
+
+    def __str__(self) -> str:
+        return f"filter on {self.field!r}: no operator {self.operator!r}; valid: {', '.join(self.valid)}"
+
+
+class MissingKeyField(InputError):
+    """A read did not give every field of the key template.
+
+    Attributes:
+        field: The missing field.
+        template: The template that needs it.
+    """
+
+    def __init__(self, field: str, template: str) -> None:
+        super().__init__(field, template)
+        self.field, self.template = field, template
+
+    def __str__(self) -> str:
+        return f"template {self.template!r} needs {self.field!r}: pass {self.field}=… as one plain value"
+
+
+class ValueRefused(InputError):
+    """A value does not fit the type of its column.
+
+    Attributes:
+        field: The field.
+        expected: What it takes, in words.
+    """
+
+    def __init__(self, field: str, expected: str, given: object) -> None:
+        super().__init__(field, expected, given)
+        self.field, self.expected, self.given = field, expected, given
+
+    def __str__(self) -> str:
+        shown = repr(self.given)
+        shown = shown if len(shown) <= 80 else shown[:77] + "…"
+        return f"{self.field!r} takes {self.expected}, not {shown} ({type(self.given).__name__})"
+
+
+class KeyMismatch(InputError):
+    """A key field given to ``create`` differs from the row that was to be written; nothing was written.
+
+    Attributes:
+        field: The field.
+        given: The value of the keyword argument.
+        written: The value in the row.
+    """
+
+    def __init__(self, field: str, given: object, written: object) -> None:
+        super().__init__(field, given, written)
+        self.field, self.given, self.written = field, given, written
+
+    def __str__(self) -> str:
+        return (
+            f"key field {self.field}={self.given!r}, but the row has {self.written!r}: "
+            f"pass the row's own value, or leave {self.field} out"
+        )
+
+
+class OutOfRange(InputError):
+    """``limit`` or ``page`` is below 1 or above its maximum.
+
+    Attributes:
+        field: ``"limit"`` or ``"page"``.
+        given: The value.
+        maximum: The largest value that is taken; the smallest is 1.
+    """
+
+    def __init__(self, field: str, given: object, maximum: int, fix: str = "") -> None:
+        super().__init__(field, given, maximum, fix)
+        self.field, self.given, self.maximum, self.fix = field, given, maximum, fix
+
+    def __str__(self) -> str:
+        said = f"{self.field} must be a whole number from 1 to {self.maximum}, not {self.given!r}"
+        return f"{said}: {self.fix}" if self.fix else said
+
+
+class EmptyInput(InputError):
+    """There is nothing to write.
+
+    Attributes:
+        argument: The argument that was empty.
+    """
+
+    def __init__(self, argument: str, fix: str) -> None:
+        super().__init__(argument, fix)
+        self.argument, self.fix = argument, fix
+
+    def __str__(self) -> str:
+        return f"{self.argument} is empty: {self.fix}"
+
+
+class UsageError(FastRDBError, TypeError):
+    """An argument is the wrong kind of object. Nothing was sent."""
+
+
+class SessionRefused(UsageError):
+    """``db`` cannot be used here; the message says what to pass instead."""
+
+
+class RedisRefused(UsageError):
+    """``redis`` was forgotten, or is neither a client, a Cache nor an explicit ``None``."""
+
+
+class NotFound(FastRDBError, sa.NoResultFound):
+    """No row matches.
+
+    Attributes:
+        model: Name of the model.
+        criterion: The filters, as given.
+    """
+
+    def __init__(self, model: str, criterion: dict[str, Any]) -> None:
+        super().__init__(model, criterion)
+        self.model, self.criterion = model, criterion
+
+    def __str__(self) -> str:
+        return f"no {self.model} with {_words(self.criterion)}"
+
+
+class MultipleFound(FastRDBError, sa.MultipleResultsFound):
+    """Several rows match where one was meant; nothing was changed.
+
+    Attributes:
+        model: Name of the model.
+        criterion: The filters, as given.
+    """
+
+    def __init__(self, model: str, criterion: dict[str, Any]) -> None:
+        super().__init__(model, criterion)
+        self.model, self.criterion = model, criterion
+
+    def __str__(self) -> str:
+        return (
+            f"several {self.model} rows with {_words(self.criterion)}; nothing was changed: "
+            "add filters until one row is left"
+        )
+
+
+class IntegrityViolation(FastRDBError, sa.IntegrityError):
+    """The database refused a write because of a constraint; nothing was written.
+
+    Attributes:
+        constraint: The constraint's name, or the columns where the driver names no constraint; may be ``None``.
+        orig: The driver's error.
+    """
+
+    def __init__(self, constraint: str | None, source: sa.IntegrityError) -> None:
+        super().__init__(source.statement, None, source.orig or source, hide_parameters=True)
+        self.constraint, self.source = constraint, source
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.constraint, self.source)
+
+    def __str__(self) -> str:
+        return f"{self._what} {self.constraint or '(the driver names none)'}; nothing was written"
+
+    _what = "the row violates the constraint"
+
+
+class UniqueViolation(IntegrityViolation):
+    """Another row has this key already."""
+
+    _what = "another row already has this value: unique constraint"
+
+
+class ForeignKeyViolation(IntegrityViolation):
+    """The row refers to one that does not exist, or is referred to by one that does."""
+
+    _what = "a row that is referred to is missing, or is still referred to: foreign key"
+
+
+class NotNullViolation(IntegrityViolation):
+    """A column that may not be NULL got no value."""
+
+    _what = "a value is missing: not-null column"
+
+
+class CheckViolation(IntegrityViolation):
+    """The row does not satisfy a CHECK constraint."""
+
+    _what = "the row does not satisfy the check"
+
+
+class CacheError(FastRDBError):
+    """The cache could not do what was asked of it."""
+
+
+class CacheUnavailable(CacheError):
+    """Redis could not be reached, or did not answer in time. Reads are answered from SQL instead."""
+
+
+class CacheClosed(CacheError):
+    """The cache was closed, or belongs to an event loop that has ended: build a new one."""
+
+
+class CacheShared(CacheError):
+    """A second process opened the same ``memory://`` cache: use a Redis server to share one."""
+
+
+class ServerRefused(CacheError):
+    """The Redis server is too old for the protocol, or a setting of it would break the promise."""
+
+
+def _words(criterion: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in criterion.items()) or "no criterion"

@@ -1,0 +1,14 @@
+"""Keyword filters, as SQL that is built once per shape; and what a SQL expression of a caller reads.
+
+``age=18`` is equality, ``None`` is ``IS NULL``, a list is ``IN``, a dict is operators that must all hold. NULL is
+as in SQL: ``!=``, ``not_in``, ``not_like`` and ``not_ilike`` do not find rows without a value; ``is_not`` does.
+Whether ``like`` ignores case is the database's affair (SQLite does, for ASCII); ``ilike`` always does.
+"""
+
+from fastrdb.filters.analysis import Analysis, analyse
+from fastrdb.filters.conditions import Filter
+from fastrdb.filters.fields import FieldSet
+from fastrdb.filters.operators import MAX_VALUES, OPERATORS
+from fastrdb.filters.parsing import parse
+
+__all__ = ["MAX_VALUES", "OPERATORS", "Analysis", "FieldSet", "Filter", "analyse", "parse"]

@@ -1,0 +1,1 @@
+"""Contract suites, for the tests of fastrdb and of its users."""

@@ -1,0 +1,80 @@
+"""What one column takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.types import TypeEngine
+
+from fastrdb.errors import ValueRefused
+from fastrdb.values.kind import Adapt, Category, Text
+from fastrdb.values.types import kind_of
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class ColumnValues:
+    """What one column takes, and how its values are written in keys.
+
+    Attributes:
+        name: Name of the attribute, for errors.
+        python_type: Type of the column's values; ``None`` where it is unknown: values then pass as they are.
+        exact: The database finds just those rows whose values equal, in Python, the one asked for.
+        category: ``"text"`` takes any string, and patterns; ``"plain"`` is any other scalar, which can be
+            ordered; ``"array"``, ``"json"`` and ``"unknown"`` are what they say.
+        expected: What the column takes, in words.
+    """
+
+    name: str
+    python_type: type | None
+    exact: bool
+    category: Category
+    expected: str
+    _adapt: Adapt
+    _text: Text
+
+    def coerce(self, value: object) -> Any:
+        """Give the value in the column's Python type; ``None`` stays ``None``.
+
+        Strings are read as a query string has them: ``"1"`` for an integer, ISO 8601 for dates and times, the
+        stored label, the name or the value for an Enum. In a column with a time zone, a datetime without one
+        counts as UTC, and the result is UTC. Nothing is rounded or cut.
+
+        Raises:
+            ValueRefused: The column does not take the value.
+        """
+        if value is None:
+            return None
+        try:
+            return self._adapt(value)
+        except (ValueError, TypeError, LookupError, ArithmeticError):
+            raise ValueRefused(self.name, self.expected, value) from None
+
+    def text(self, value: object) -> str:
+        """Give the canonical text of a coerced value other than ``None``, equal in every process.
+
+        Raises:
+            ValueRefused: The column's type is unknown, and the value has no stable ``repr``.
+        """
+        try:
+            return self._text(value)
+        except TypeError:
+            expected = f"{self.expected} with a repr that is the same in every process"
+            raise ValueRefused(self.name, expected, value) from None
+
+    def __repr__(self) -> str:
+        return f"ColumnValues({self.name!r}, {self.expected}{', exact' if self.exact else ''})"
+
+
+def column_values(name: str, type_: TypeEngine[Any]) -> ColumnValues:
+    """Describe the values of a column.
+
+    Args:
+        name: Name of the attribute, for errors.
+        type_: The column's type. Decorators without hooks are looked through, variants are looked into: where
+            their Python types differ, the type is unknown.
+    """
+    kind = kind_of(type_)
+    return ColumnValues(
+        name, kind.python_type, kind.exact, kind.category, kind.expected, kind.adapt, kind.text
+    )

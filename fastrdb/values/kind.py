@@ -1,0 +1,41 @@
+"""A kind of value: what a SQL type stands for in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+Category: TypeAlias = Literal["text", "plain", "array", "json", "unknown"]
+Adapt: TypeAlias = Callable[[Any], Any]
+Text: TypeAlias = Callable[[Any], str]
+
+
+class Kind(NamedTuple):
+    """What a SQL type stands for.
+
+    Attributes:
+        python_type: Type of the values; ``None``: unknown.
+        expected: What is taken, in words.
+        adapt: Brings a value to the type; refuses by ValueError, TypeError, LookupError or ArithmeticError.
+        text: Writes an adapted value; TypeError where that cannot be the same in every process.
+        exact: Databases compare such values as Python does.
+        category: What filters may ask of it.
+        bits: Size of an integer: of several variants the widest decides.
+    """
+
+    python_type: type | None
+    expected: str
+    adapt: Adapt
+    text: Text
+    exact: bool = False
+    category: Category = "plain"
+    bits: int = 0
+
+
+def passing(type_: type, validate: Adapt) -> Adapt:
+    """Let values of just this type through, and validate all others."""
+
+    def adapt(value: Any) -> Any:
+        return value if type(value) is type_ else validate(value)
+
+    return adapt

@@ -1,0 +1,307 @@
+"""What one transaction does to one cache: hold before COMMIT, release after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Table
+
+from ..cache.cache import Cache
+from ..cache.protocol import Cell, is_hold, parse_listing, random_name
+from ..cache.reads import Stamps
+from ..cache.store import Command, Get, HoldCell, HoldTable, Mint, Release, Reply
+from ..db.transactions import Transaction
+from ..errors import CacheError, CacheUnavailable
+from .templates import Image, Listed, table_keys, templates_of
+
+MAX_CELLS = 256
+_TOKEN_LIFE_MS = 24 * 3_600_000
+_MAX_RENEWALS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """A value to put in place of the old one, stamped with tokens that the write itself noted or made.
+
+    Attributes:
+        entry: Key of the entry; the write holds it.
+        tokens: Keys of the value's tokens, the table's ``all`` first.
+        listed: Its template, which must be confirmed in ``all`` before COMMIT.
+        stamps: The stamps of its kind.
+        payload: The JSON.
+        ttl_ms: Its life.
+    """
+
+    entry: bytes
+    tokens: tuple[bytes, ...]
+    listed: bytes
+    stamps: Stamps
+    payload: bytes
+    ttl_ms: int
+
+
+class TableWrite:
+    """The rows of one table that a transaction wrote, before and after."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.images: list[Image] = []
+        self.everything = False
+
+    def cells(self, templates: Iterable[Listed | None]) -> set[bytes] | None:
+        """Give the keys that the images name; ``None`` if one cannot be named."""
+        found: set[bytes] = set()
+        for listed in templates:
+            for image in self.images:
+                key = listed.key(image) if listed is not None else None
+                if key is None:
+                    return None
+                found.add(key)
+        return found
+
+
+class CacheEffects:
+    """The cells that a transaction touches in one cache, and what becomes of them."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self.writer = random_name()
+        self.writes: dict[Table, TableWrite] = {}
+        self.directories: set[bytes] = set()
+        self.through: list[Through] = []
+        self.held: list[bytes] = []
+        self.complete = False
+        self._noted: dict[bytes, Cell] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._renewals = 0
+
+    def table(self, table: Table) -> TableWrite:
+        """Give the write of one table."""
+        return self.writes.setdefault(table, TableWrite(table))
+
+    async def hold(self) -> None:
+        """Hold every touched cell, and note the tokens that are not held. Redis that does not answer stops nobody."""
+        self.held = self._cells()
+        if not self.cache.parts.holds:
+            return
+        try:
+            await self._hold_own()
+            self.complete = True
+            self._arm()
+        except CacheUnavailable:
+            self.cache.stats.count("hold: unreachable")
+            self.through.clear()
+
+    def _cells(self) -> list[bytes]:
+        """Name the cells of our own templates; too many to hold one by one become the table's ``all``."""
+        found = dict.fromkeys(self.directories)
+        for write in self.writes.values():
+            any_key, all_key = table_keys(write.table, self.cache.prefix)
+            cells = None
+            if not write.everything and len(write.images) <= MAX_CELLS:
+                cells = write.cells(templates_of(write.table).in_use(self.cache.prefix))
+            if cells is None or len(cells) + len(found) > MAX_CELLS:
+                write.everything = True
+                cells = {all_key}
+            found.update(dict.fromkeys([any_key, *sorted(cells)]))
+        return list(found)
+
+    async def _hold_own(self) -> None:
+        parts, hold_ms = self.cache.parts, self.cache.hold_ms
+        first: list[Command] = []
+        early: dict[bytes, Cell] = {}
+        if not parts.hold_first:
+            keys = [table_keys(write.table, self.cache.prefix)[1] for write in self.writes.values()]
+            replies = await self.cache.run([Get(key) for key in keys])
+            early = {key: cell for key, cell in zip(keys, replies, strict=True) if not isinstance(cell, tuple)}
+        any_keys = set()
+        for write in self.writes.values():
+            any_key, all_key = table_keys(write.table, self.cache.prefix)
+            any_keys.add(any_key)
+            ours = tuple({t.listed for t in self.through if t.tokens[0] == all_key}) if parts.through_listed else ()
+            first.append(HoldTable(any_key, all_key, self.writer, hold_ms, ours, random_name(), _TOKEN_LIFE_MS, parts))
+        first += [HoldCell(key, self.writer, hold_ms) for key in self.held if key not in any_keys]
+        notes = self._to_note()
+        first += [Mint(key, random_name(), _TOKEN_LIFE_MS) for key in notes]
+        replies = await self.cache.run(first)
+        listings = self._listings(replies, early)
+        if notes:
+            self._noted |= _paired(notes, replies[-len(notes) :])
+        await self._hold_listed(listings)
+
+    def _to_note(self) -> list[bytes]:
+        held = set(self.held)
+        tables = {table_keys(write.table, self.cache.prefix)[1] for write in self.writes.values()}
+        return list(dict.fromkeys(k for t in self.through for k in t.tokens if k not in held and k not in tables))
+
+    def _listings(self, replies: Sequence[Reply], early: dict[bytes, Cell]) -> dict[Table, Cell]:
+        """Read ``all`` of each table from the replies, which come first and in the tables' order."""
+        found: dict[Table, Cell] = {}
+        for write, reply in zip(self.writes.values(), replies, strict=False):
+            all_key = table_keys(write.table, self.cache.prefix)[1]
+            assert isinstance(reply, tuple)
+            found[write.table] = early.get(all_key, reply[1]) if early else reply[1]
+            self._noted[all_key] = reply[1]
+        return found
+
+    async def _hold_listed(self, listings: dict[Table, Cell]) -> None:
+        """Hold what templates of other processes name; what cannot be named makes ``all`` held."""
+        held = set(self.held)
+        more: list[bytes] = []
+        for write in self.writes.values():
+            all_key = table_keys(write.table, self.cache.prefix)[1]
+            cells = self._foreign(write, listings[write.table])
+            if cells is None or len(cells) + len(held) > MAX_CELLS:
+                cells = {all_key}
+            more += [key for key in sorted(cells) if key not in held]
+        if more:
+            self.held += more
+            await self.cache.run([HoldCell(key, self.writer, self.cache.hold_ms) for key in more])
+
+    def _foreign(self, write: TableWrite, listing: Cell) -> set[bytes] | None:
+        if write.everything or listing is None or not self.cache.parts.lists:
+            return set()
+        if is_hold(listing):
+            return None
+        templates = parse_listing(listing).templates
+        if not self.cache.parts.pending_counts:
+            templates = {text: waiting for text, waiting in templates.items() if not waiting}
+        return write.cells(templates_of(write.table).see(templates, self.cache.prefix))
+
+    async def release(self, *, committed: bool) -> None:
+        """Let go of everything; after a COMMIT, put the new values where that is safe.
+
+        What cannot be delivered is kept by the cache, which serves nothing before it is.
+        """
+        self._disarm()
+        if not self.held:
+            return
+        keys, held, self.held = set(self._kept_keys()), self.held, []
+        if not self.complete and not committed:
+            return  # nothing was written, and what was held runs out by itself
+        commands = await self._releases(held, committed) if self.complete else self._drops(keys)
+        try:
+            await self.cache.run(commands)
+        except CacheError:
+            self.cache.keep(keys)
+
+    def _kept_keys(self) -> Iterable[bytes]:
+        yield from self.held
+        if not self.complete:  # templates of other processes could not be read
+            for write in self.writes.values():
+                yield from table_keys(write.table, self.cache.prefix)
+
+    def _drops(self, keys: Iterable[bytes]) -> list[Command]:
+        return [Release(key, self.writer) for key in keys]
+
+    async def _releases(self, held: list[bytes], committed: bool) -> list[Command]:
+        parts, values, fresh = self.cache.parts, {}, {}
+        if committed and self.through:
+            needed = {key for t in self.through for key in t.tokens}
+            fresh = {key: random_name() for key in held if key in needed}
+            if not parts.stamp_before_commit:
+                await self._note_again()
+            values = {t.entry: (value, t.ttl_ms) for t in self.through if (value := self._value(t, fresh))}
+        tokens: list[Command] = []
+        entries: list[Command] = []
+        for key in held:
+            if key in values:
+                entries.append(Release(key, self.writer, *values[key], parts))
+            elif key in fresh:
+                tokens.append(Release(key, self.writer, fresh[key], _TOKEN_LIFE_MS, parts))
+            else:
+                tokens.append(Release(key, self.writer))
+        return tokens + entries
+
+    async def _note_again(self) -> None:
+        keys = list(self._noted)
+        self._noted = _paired(keys, await self.cache.run([Get(key) for key in keys]))
+
+    def _value(self, through: Through, fresh: dict[bytes, bytes]) -> bytes | None:
+        """Stamp a value with the tokens noted before COMMIT and the fresh ones of our own releases."""
+        cells: tuple[Cell, ...] = tuple(fresh.get(key) or self._noted.get(key) for key in through.tokens)
+        all_cell = cells[0]
+        if all_cell is None or is_hold(all_cell):
+            return None
+        if self.cache.parts.through_listed and not parse_listing(all_cell).confirmed(through.listed):
+            self.cache.stats.count("not stored: the template is not confirmed yet")
+            return None
+        header = through.stamps.stamp(cells, self.cache.store.epoch)
+        return header + through.payload if header is not None else None
+
+    def leave(self) -> None:
+        """The outcome is unknown: never release. The holds run out by themselves, and readers bypass until then."""
+        self._disarm()
+        if self.held and not self.complete:
+            self.cache.keep(set(self._kept_keys()))
+        self.held = []
+
+    def _arm(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self.cache.hold_ms / 2_000, self._renew)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _renew(self) -> None:
+        """A COMMIT hangs: ask for more time. The hold then ends later, and is no other hold."""
+        self._renewals += 1
+        again: list[Command] = [HoldCell(key, self.writer, self.cache.hold_ms, again=True) for key in self.held]
+        self.cache.drop(self.cache.store.post(again))
+        if self._renewals < _MAX_RENEWALS:
+            self._arm()
+
+
+class Effects:
+    """What one transaction on one connection does to the caches that were used in it."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self.transaction = transaction
+        self.caches: dict[Cache, CacheEffects] = {}
+        self.reached_commit = False
+        self._statements = -1
+
+    def of(self, cache: Cache) -> CacheEffects:
+        """Give the effects on one cache."""
+        found = self.caches.get(cache)
+        if found is None:
+            found = self.caches[cache] = CacheEffects(cache)
+        return found
+
+    def write_through(self, cache: Cache, through: list[Through]) -> None:
+        """Ask for values to be put in place, unless any statement follows on this connection before COMMIT."""
+        self.of(cache).through = through
+        self._statements = self.transaction.statements
+
+    async def before_commit(self) -> None:
+        """Hold. Called in the Connection's ``commit`` event."""
+        if self.reached_commit:
+            return
+        self.reached_commit = True
+        for effects in self.caches.values():
+            if self.transaction.statements != self._statements:
+                effects.through.clear()
+            await effects.hold()
+
+    async def release(self, *, committed: bool) -> None:
+        """Let go in every cache."""
+        for effects in self.caches.values():
+            await effects.release(committed=committed)
+
+    def leave(self) -> None:
+        """The outcome is unknown."""
+        for effects in self.caches.values():
+            effects.leave()
+
+    def forget(self) -> None:
+        """The transaction was rolled back before its COMMIT: nothing was held."""
+        if not self.reached_commit:
+            self.caches.clear()
+
+
+def _paired(keys: Sequence[bytes], replies: Sequence[Reply]) -> dict[bytes, Cell]:
+    return {key: cell for key, cell in zip(keys, replies, strict=True) if not isinstance(cell, tuple)}

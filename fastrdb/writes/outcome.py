@@ -1,0 +1,67 @@
+"""How a COMMIT ended, and how a task that commits is brought to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+T = TypeVar("T")
+
+_UNKNOWN_CLASSES = ("08", "57")  # connection exceptions, operator intervention
+_COMPLETION_UNKNOWN = "40003"
+_SQLITE_REFUSALS = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CONSTRAINT")
+
+
+def did_not_commit(error: BaseException | None) -> bool:
+    """Tell whether a failed COMMIT certainly did not happen. Anything that is not certain is False.
+
+    Source: the server's own SQLSTATE (PostgreSQL, appendix A); SQLite leaves the transaction open on the named codes.
+    """
+    driver_error: object = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return False
+    state = _attribute(driver_error, "sqlstate")
+    if isinstance(state, str) and len(state) == 5:
+        return not state.startswith(_UNKNOWN_CLASSES) and state != _COMPLETION_UNKNOWN
+    name = _attribute(driver_error, "sqlite_errorname")
+    return isinstance(name, str) and name.startswith(_SQLITE_REFUSALS)
+
+
+def _attribute(error: object, name: str) -> object:
+    """Read an attribute of a driver's error, or of the one it was translated from."""
+    seen = 0
+    while isinstance(error, BaseException) and seen < 5:
+        if (found := getattr(error, name, None)) is not None:
+            return found
+        error, seen = error.__cause__, seen + 1
+    return None
+
+
+async def finish(work: Coroutine[Any, Any, T]) -> T:
+    """Run *work* to its end in a task of its own; a caller that is cancelled meanwhile is cancelled after it.
+
+    A plain ``shield`` would let the caller go on, and close the session under the running COMMIT.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    with _anyio_shield():
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled from task.exception()
+    return task.result()
+
+
+def _anyio_shield() -> AbstractContextManager[object]:
+    # anyio cancels again and again until its scope is left; swallowing that would spin.
+    anyio = sys.modules.get("anyio")
+    scope: AbstractContextManager[object] = anyio.CancelScope(shield=True) if anyio is not None else nullcontext()
+    return scope

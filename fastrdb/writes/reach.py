@@ -1,0 +1,41 @@
+"""Which other tables a write changes through foreign keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Table
+
+_CHANGING = {"CASCADE", "SET NULL", "SET DEFAULT"}
+
+
+def reached_by_delete(table: Table) -> set[Table]:
+    """Give the tables that lose or change rows when a row of *table* is deleted, transitively."""
+    return _reached(table, {column.name for column in table.columns}, deleted=True)
+
+
+def reached_by_update(table: Table, columns: Iterable[str]) -> set[Table]:
+    """Give the tables whose rows follow a change of the named columns, transitively."""
+    return _reached(table, set(columns), deleted=False)
+
+
+def _reached(table: Table, columns: set[str], *, deleted: bool) -> set[Table]:
+    found: set[Table] = set()
+    todo = [(table, columns, deleted)]
+    seen = set()
+    while todo:
+        source, changed, gone = todo.pop()
+        for other in source.metadata.tables.values():
+            for key in other.foreign_key_constraints:
+                rule = (key.ondelete if gone else key.onupdate) or ""
+                if key.referred_table is not source or rule.upper() not in _CHANGING:
+                    continue
+                if not changed & {element.column.name for element in key.elements}:
+                    continue
+                found.add(other)
+                step = (other, key.name, gone and rule.upper() == "CASCADE")
+                if step not in seen:
+                    seen.add(step)
+                    local = {column.name for column in other.columns} if step[2] else set(key.column_keys)
+                    todo.append((other, local, step[2]))
+    return found

@@ -1,0 +1,101 @@
+"""The templates under which a table's rows are cached: this process's own, and those that others have listed.
+
+They are kept in ``Table.info``, by the text in which they are listed in Redis: placeholders there are column names.
+A text that ends in ``:`` is a directory, whose token is held; any other is an entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from weakref import WeakValueDictionary
+
+from sqlalchemy import Table
+
+from ..errors import FastRDBError
+from ..keys import BoundTemplate, Template
+from ..values import column_values
+
+_KEY = "fastrdb_templates"
+_TOKEN = b"fastrdb:t:"
+
+Image = Mapping[str, Any]
+
+
+class Listed:
+    """One template in the form in which it is listed: over column names."""
+
+    def __init__(self, table: Table, text: str, prefix: str) -> None:
+        template = Template(text)
+        values = {c.name: column_values(c.name, c.type) for c in table.columns if c.name in template.fields}
+        self.bound = BoundTemplate(template, values, prefix)
+        self.is_directory = text.endswith(":")
+
+    def key(self, image: Image) -> bytes | None:
+        """Give the key of the entry, or of the directory's token, that a row lies under.
+
+        ``None``: the image lacks a column, or has a value that this code cannot format.
+        """
+        try:
+            key = self.bound.key(image)
+        except FastRDBError:
+            return None
+        return _TOKEN + key if self.is_directory else key
+
+
+class TableTemplates:
+    """What is known of one table's templates."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._own: WeakValueDictionary[tuple[str, str], Listed] = WeakValueDictionary()
+        self._seen: dict[tuple[str, str], Listed | None] = {}
+
+    def own(self, text: str, prefix: str) -> Listed:
+        """Give our own template of this text; it counts as in use as long as the caller keeps it."""
+        found = self._own.get((text, prefix))
+        if found is None:
+            found = self._own[text, prefix] = Listed(self._table, text, prefix)
+        return found
+
+    def in_use(self, prefix: str) -> list[Listed]:
+        """Give our own templates, of the cache with this prefix."""
+        return [listed for (_, of), listed in self._own.items() if of == prefix]
+
+    def see(self, texts: Iterable[bytes], prefix: str) -> list[Listed | None]:
+        """Remember the templates that a write found in the list; ``None`` for one that cannot be formatted here."""
+        keys = [(text.decode(errors="replace"), prefix) for text in texts]
+        for text, of in keys:
+            if (text, of) not in self._own and (text, of) not in self._seen:
+                self._seen[text, of] = self._parse(text, prefix)
+        return [self._seen[key] for key in keys if key not in self._own]
+
+    def _parse(self, text: str, prefix: str) -> Listed | None:
+        try:
+            return Listed(self._table, text, prefix)
+        except FastRDBError:
+            return None
+
+    def columns(self) -> frozenset[str]:
+        """Give the names of the columns that row images need, for our own templates and all that were seen."""
+        known = [*self._own.values(), *self._seen.values()]
+        return frozenset(name for listed in known if listed is not None for name in listed.bound.columns)
+
+
+def templates_of(table: Table) -> TableTemplates:
+    """Give what is known of a table's templates."""
+    found: TableTemplates | None = table.info.get(_KEY)
+    if found is None:
+        found = table.info.setdefault(_KEY, TableTemplates(table))
+    return found
+
+
+def table_keys(table: Table, prefix: str) -> tuple[bytes, bytes]:
+    """Give the keys of a table's tokens ``any`` and ``all``; the hash tag keeps them on one node of a cluster."""
+    tag = f"fastrdb:{{{prefix}{table.fullname}}}:".encode()
+    return tag + b"any", tag + b"all"
+
+
+def directory_key(directory: bytes) -> bytes:
+    """Give the key of a directory's token."""
+    return _TOKEN + directory

@@ -1,0 +1,88 @@
+"""Ties the transaction of a session to the caches: who commits, and what happens around it.
+
+| the session's transaction                 | holds at             | released                    | writes through |
+|-------------------------------------------|----------------------|-----------------------------|----------------|
+| none, or autobegun: ours                  | our COMMIT           | after ``commit()`` returned | if none before |
+| begun by the caller, nested, commit=False | the caller's COMMIT  | at the end of the root      | never          |
+| of a Connection the session is bound to   | that COMMIT          | never: the hold runs out    | never          |
+| AUTOCOMMIT                                | before the statement | after it                    | never          |
+| COMMIT with an unknown outcome            |                      | never: the hold runs out    | never          |
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, event
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.util import await_only
+
+from ..db.transactions import Transactions
+from .effects import Effects
+from .outcome import did_not_commit, finish
+
+_KEY = "fastrdb_effects"
+
+
+def effects_on(connection: Connection, transactions: Transactions) -> Effects:
+    """Give the effects of the connection's open transaction, which its ``commit`` event will find."""
+    transaction = transactions.take_up(connection)
+    if not isinstance(transaction.effects, Effects):
+        transaction.effects = Effects(transaction)
+    return transaction.effects
+
+
+async def commit(session: AsyncSession, effects: Effects | None) -> None:
+    """Commit a transaction that is ours: hold, COMMIT and release in one task, which a cancelled caller waits for."""
+    if effects is None:
+        await session.commit()
+    else:
+        await finish(_commit(session, effects))
+
+
+async def _commit(session: AsyncSession, effects: Effects) -> None:
+    try:
+        await session.commit()
+    except BaseException as error:
+        if effects.reached_commit:
+            await conclude(effects, error)
+        raise
+    await effects.release(committed=True)
+
+
+async def conclude(effects: Effects, error: BaseException | None) -> None:
+    """End the effects of a COMMIT that failed."""
+    if did_not_commit(error):
+        await effects.release(committed=False)
+    else:
+        effects.leave()
+
+
+def follow(session: AsyncSession, effects: Effects) -> None:
+    """Release when the caller's transaction has ended."""
+    sync = session.sync_session
+    following: list[Effects] = sync.info.setdefault(_KEY, [])
+    if effects not in following:
+        following.append(effects)
+    if not event.contains(sync, "after_transaction_end", _on_end):
+        event.listen(sync, "after_commit", _on_commit)
+        event.listen(sync, "after_transaction_end", _on_end)
+
+
+def _on_commit(session: Session) -> None:
+    # Also fires for savepoints, where no COMMIT was reached.
+    transaction = session.get_transaction()
+    if transaction is not None and transaction.parent is None:
+        session.info[_KEY + "_committed"] = True
+
+
+def _on_end(session: Session, transaction: SessionTransaction) -> None:
+    if transaction.parent is not None:
+        return
+    committed = session.info.pop(_KEY + "_committed", False)
+    for effects in session.info.pop(_KEY, []):
+        if not effects.reached_commit:
+            continue
+        if committed:
+            await_only(effects.release(committed=True))
+        else:
+            await_only(conclude(effects, effects.transaction.failure))

@@ -1,0 +1,55 @@
+"""The one door to every check. No environments of its own: sessions run in the .venv that dev.py makes."""
+
+import sys
+from pathlib import Path
+
+import nox
+
+BIN = Path(__file__).resolve().parent / ".venv" / "bin"
+if not BIN.exists():
+    BIN = Path(sys.executable).parent
+PYTHON = str(BIN / "python")
+
+nox.needs_version = ">=2024.3"
+nox.options.default_venv_backend = "none"
+nox.options.sessions = ["lint", "types", "layers", "docs", "test"]
+
+
+@nox.session
+def test(session: nox.Session) -> None:
+    """The whole suite on real servers; arguments go to pytest."""
+    session.run(PYTHON, "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format and lint with ruff; `nox -s lint -- --fix` mends what it can."""
+    fix = "--fix" in session.posargs
+    brief = ["--output-format", "concise"]
+    session.run(PYTHON, "-m", "ruff", "check", *(["--fix"] if fix else []), *brief, ".")
+    session.run(PYTHON, "-m", "ruff", "format", *([] if fix else ["--check", *brief]), ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """The package under mypy --strict and pyright."""
+    session.run(PYTHON, "-m", "mypy", "--strict")
+    session.run(PYTHON, "-m", "pyright", "--pythonpath", PYTHON)
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Who may import whom."""
+    session.run(str(BIN / "lint-imports"), "--no-logo")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation into site/, warnings being errors."""
+    session.run(PYTHON, "-m", "mkdocs", "build", "--strict", "--quiet", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Figures, not a test: fastrdb beside hand-written code on PostgreSQL and Redis."""
+    session.run(PYTHON, "-m", "benchmarks", *session.posargs)

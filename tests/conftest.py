@@ -1,0 +1,194 @@
+"""Fixtures: real servers, clean for each test; and what every test is held to."""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.blocking import watched_loops
+from tests.servers.errors import ServerUnavailable
+from tests.servers.fleet import FLAVOURS, Fleet
+from tests.servers.postgres import PostgresServer
+from tests.servers.redis import RedisServer
+
+settings.register_profile("fastrdb", deadline=None, print_blob=True)  # a busy machine is no failure
+settings.load_profile("fastrdb")
+
+FLEET = pytest.StashKey[Fleet]()
+SUITES = pytest.StashKey[defaultdict[str, Counter[str]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every run has a fleet of its own; it starts empty."""
+    config.stash[FLEET] = Fleet()
+    suites: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    config.stash[SUITES] = suites
+
+
+def shared_servers(item: pytest.Function) -> Iterator[str]:
+    """The names, in the fleet, of the servers that a test's fixtures ask for."""
+    if "postgres" in item.fixturenames:
+        yield "postgres"
+    if "redis_server" in item.fixturenames:
+        yield str(item.callspec.params["redis_server"])
+    if "valkey_server" in item.fixturenames:
+        yield FLAVOURS[0]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start all servers of the selected tests at once, while the first tests already run."""
+    suites = session.config.stash[SUITES]
+    for item in session.items:
+        if isinstance(item, pytest.Function):
+            suite = os.path.relpath(item.path.parent, session.config.rootpath)
+            for name in shared_servers(item):
+                suites[name][suite] += 1
+    if not (session.config.option.collectonly or session.testsfailed):
+        session.config.stash[FLEET].prefetch(suites)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Stop the servers, but ask them first whether anybody walked or dropped a key space."""
+    fleet = session.config.stash[FLEET]
+    calls = fleet.forbidden_calls()
+    fleet.stop()
+    if calls:
+        report = pytest.TestReport(
+            nodeid="the whole run",
+            location=("tests/conftest.py", None, "the whole run"),
+            keywords={},
+            outcome="failed",
+            longrepr=f"the Redis servers were sent {described(calls)}",
+            when="teardown",
+        )
+        session.config.hook.pytest_runtest_logreport(report=report)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which server, of which version and origin, stood behind which tests."""
+    suites = config.stash[SUITES]
+    servers = config.stash[FLEET].running()
+    if servers:
+        terminalreporter.section("servers")
+    for server in servers:
+        used = ", ".join(f"{suite} ({count})" for suite, count in suites[server.flavour].items())
+        terminalreporter.line(f"{server.flavour} {server.version} ({server.source}): {used or 'asked for by name'}")
+
+
+def described(calls: Counter[str]) -> str:
+    """Such as ``KEYS x 3, SCAN x 1``."""
+    return ", ".join(f"{name} x {count}" for name, count in sorted(calls.items()))
+
+
+@contextmanager
+def failing_in_one_line() -> Iterator[None]:
+    """A missing server fails the test, and says what to install instead of where in here it was missed."""
+    try:
+        yield
+    except ServerUnavailable as failure:
+        raise pytest.fail.Exception(str(failure), pytrace=False) from None
+
+
+@contextmanager
+def held_to_promises(server: RedisServer) -> Iterator[RedisServer]:
+    """Fail the test in which a server was told to walk or drop a key space."""
+    before = server.forbidden_calls()
+    yield server
+    calls = server.forbidden_calls() - before
+    if calls:
+        pytest.fail(f"{server!r} was sent {described(calls)}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Async tests run on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def responsive_loop(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that blocks the event loop fails, unless it is marked ``may_block``."""
+    with watched_loops() as blocked:
+        yield
+    if blocked and request.node.get_closest_marker("may_block") is None:
+        pytest.fail("the event loop was held up:\n" + "\n".join(blocked), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def fleet(pytestconfig: pytest.Config) -> Fleet:
+    """The servers of this run."""
+    return pytestconfig.stash[FLEET]
+
+
+@pytest.fixture(scope="session")
+def postgres(fleet: Fleet) -> PostgresServer:
+    """The run's PostgreSQL server."""
+    with failing_in_one_line():
+        return fleet.postgres()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """An empty PostgreSQL database of this test's own, as a SQLAlchemy URL."""
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session", params=FLAVOURS)
+def redis_server(request: pytest.FixtureRequest, fleet: Fleet) -> RedisServer:
+    """The run's server of the Redis family; a test that asks for it runs once per flavour."""
+    with failing_in_one_line():
+        return fleet.redis(request.param)
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> Iterator[str]:
+    """An emptied server; a test that asks for it runs once per flavour."""
+    redis_server.clean()
+    with held_to_promises(redis_server):
+        yield redis_server.url
+
+
+@pytest.fixture(scope="session")
+def valkey_server(fleet: Fleet) -> RedisServer:
+    """The run's Valkey server, for tests to which the flavour makes no difference."""
+    with failing_in_one_line():
+        return fleet.redis(FLAVOURS[0])
+
+
+@pytest.fixture
+def valkey_url(valkey_server: RedisServer) -> Iterator[str]:
+    """An emptied Valkey server, for tests to which the flavour makes no difference."""
+    valkey_server.clean()
+    with held_to_promises(valkey_server):
+        yield valkey_server.url
+
+
+@pytest.fixture
+def private_redis(fleet: Fleet) -> Iterator[Callable[..., RedisServer]]:
+    """``private_redis(flavour="valkey", *options)`` starts a server to pause, kill and restart."""
+    servers: list[RedisServer] = []
+
+    def start(flavour: str = "valkey", *options: str) -> RedisServer:
+        with failing_in_one_line():
+            servers.append(fleet.private_redis(flavour, *options))
+        return servers[-1]
+
+    yield start
+    calls: Counter[str] = Counter()
+    for server in servers:
+        calls += server.forbidden_calls()
+        fleet.discard(server)
+    if calls:
+        pytest.fail(f"private servers were sent {described(calls)}", pytrace=False)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """An empty SQLite file of this test's own, as a SQLAlchemy URL."""
+    return f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"

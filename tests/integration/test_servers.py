@@ -1,0 +1,253 @@
+"""The servers behind the other tests: real, private, and gone when the run is."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from tests.servers.postgres import PostgresServer
+from tests.servers.process import DEFAULT_PORTS, LEASH
+from tests.servers.redis import RedisServer, client, commandstats
+
+ROOT = Path(__file__).parents[2]
+OWNER = """
+import sys, time
+from tests.servers.fleet import start
+server = start(sys.argv[1])
+print(server.pid, server.process.folder, flush=True)
+time.sleep(60)
+"""
+
+
+def gone(pid: int) -> bool:
+    """Whether no process with that pid runs; one that only waits to be reaped does not."""
+    try:
+        return stat(pid)[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def stat(pid: int) -> list[str]:
+    """State and parent of a process, from proc(5)."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[:2]
+
+
+def private_environment() -> dict[str, str]:
+    """The environment without servers given by URL: what runs in it starts its own."""
+    return {key: value for key, value in os.environ.items() if not key.endswith("_URL")}
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    """Whether the condition becomes true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+async def scalar(url: str, statement: str) -> object:
+    """The value that a statement returns through SQLAlchemy."""
+    engine = create_async_engine(url)
+    try:
+        async with engine.begin() as connection:
+            return (await connection.execute(text(statement))).scalar()
+    finally:
+        await engine.dispose()
+
+
+async def test_postgres_answers(postgres: PostgresServer, postgres_url: str) -> None:
+    """SQLAlchemy reaches PostgreSQL through asyncpg."""
+    assert str(await scalar(postgres_url, "SHOW server_version")).split()[0] == postgres.version
+
+
+async def test_databases_are_apart(postgres: PostgresServer, postgres_url: str) -> None:
+    """What one test writes into PostgreSQL, the next does not find."""
+    engine = create_async_engine(postgres_url)
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE mine (id int)"))
+    await engine.dispose()
+    with postgres.database() as other:
+        assert await scalar(other, "SELECT to_regclass('mine')::text") is None
+
+
+async def test_databases_are_dropped(postgres: PostgresServer) -> None:
+    """A test's database is dropped even while somebody is connected to it."""
+    with postgres.database() as url:
+        engine = create_async_engine(url)
+        connection = await engine.connect()
+        await connection.execute(text("SELECT 1"))
+    await connection.invalidate()
+    await connection.close()
+    await engine.dispose()
+    name = url.rsplit("/", 1)[1]
+    assert postgres.ask(f"SELECT count(*) FROM pg_database WHERE datname = '{name}'") == 0
+
+
+async def test_sqlite_answers(sqlite_url: str) -> None:
+    """SQLAlchemy reaches a SQLite file through aiosqlite."""
+    assert await scalar(sqlite_url, "SELECT 1") == 1
+
+
+def test_redis_answers(redis_server: RedisServer, redis_url: str) -> None:
+    """Each flavour answers, and has the command that the cache stands on: SET NX GET, Redis 7's."""
+    with client(redis_url) as connection:
+        assert connection.set("key", "new", nx=True, get=True) is None
+        assert connection.set("key", "newer", nx=True, get=True) == b"new"
+    assert int(redis_server.version.split(".")[0]) >= 7
+
+
+def test_redis_is_cleaned(private_redis: Callable[..., RedisServer]) -> None:
+    """Cleaning empties keys, databases and scripts, and starts a killed server again."""
+    server = private_redis()
+    with client(server.url) as connection:
+        connection.set("left", "behind")
+        digest = connection.script_load("return 1")
+        server.clean()
+        assert connection.dbsize() == 0
+        assert connection.script_exists(digest) == [False]
+    server.kill()
+    server.clean()
+    assert server.alive
+
+
+def test_no_default_port(postgres: PostgresServer, redis_server: RedisServer) -> None:
+    """No server listens where somebody's own data may be."""
+    for server in (postgres, redis_server):
+        if server.process is not None:
+            assert server.process.port not in DEFAULT_PORTS
+            assert server.url.count("127.0.0.1") == 1
+
+
+def test_restart_loses_everything(private_redis: Callable[..., RedisServer]) -> None:
+    """A restarted server has the same address, another process, and no data."""
+    server = private_redis()
+    before, url = server.pid, server.url
+    with client(url) as connection:
+        connection.set("key", "value")
+    server.restart()
+    assert gone(before)
+    assert (server.pid != before, server.url) == (True, url)
+    with client(url) as connection:
+        assert connection.get("key") is None
+
+
+def test_killed_server_refuses(private_redis: Callable[..., RedisServer]) -> None:
+    """A killed server refuses connections at once, and none is made to anything else."""
+    server = private_redis()
+    server.kill()
+    assert not server.alive
+    with client(server.url) as connection, pytest.raises(redis.ConnectionError, match="refused"):
+        connection.ping()
+
+
+def test_paused_server_is_silent(private_redis: Callable[..., RedisServer]) -> None:
+    """A paused server keeps its connections and its data, but answers nothing until it is resumed."""
+    server = private_redis()
+    with redis.Redis.from_url(server.url, socket_timeout=0.2, retry=None) as connection:
+        connection.set("key", "value")
+        server.pause()
+        with pytest.raises(redis.TimeoutError):
+            connection.get("key")
+        server.resume()
+        assert connection.get("key") == b"value"
+
+
+def test_options_reach_the_server(private_redis: Callable[..., RedisServer]) -> None:
+    """A private server takes the options of redis-server's command line."""
+    server = private_redis("redis7", "--maxmemory", "3mb")
+    with client(server.url) as connection:
+        assert connection.config_get("maxmemory") == {"maxmemory": "3145728"}
+
+
+def test_commands_are_counted(redis_url: str) -> None:
+    """commandstats counts each call, those of scripts too."""
+    before = commandstats(redis_url).get("get", 0)
+    with client(redis_url) as connection:
+        connection.get("key")
+        connection.eval("return redis.call('GET', KEYS[1])", 1, "key")
+    assert commandstats(redis_url)["get"] - before == 2
+
+
+@pytest.mark.parametrize("flavour", ["valkey", "redis7"])
+def test_forbidden_commands_are_noticed(flavour: str) -> None:
+    """Who walks or drops a key space is found out, although the server was killed and restarted."""
+    server = RedisServer.start(flavour)
+    try:
+        with client(server.url) as connection:
+            connection.keys("*")
+            server.restart()
+            connection.scan()
+            connection.flushdb()
+        assert server.forbidden_calls() == {"KEYS": 1, "SCAN": 1, "FLUSHDB": 1}
+    finally:
+        server.stop()
+
+
+OFFENDER = """
+import redis
+
+def test_that_walks(valkey_url):
+    with redis.Redis.from_url(valkey_url) as connection:
+        connection.keys("*")
+
+def test_that_walks_unnoticed(valkey_server):
+    with redis.Redis.from_url(valkey_server.url) as connection:
+        connection.keys("*")
+"""
+
+
+def test_the_run_fails_when_keys_were_walked(tmp_path: Path) -> None:
+    """Who uses KEYS, SCAN or FLUSHDB fails his test, if it can be told which, and the run in any case."""
+    offender = tmp_path / "test_offender.py"
+    offender.write_text(OFFENDER)
+    command = [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "-p", "tests.conftest", str(offender)]
+    run = subprocess.run(command, cwd=ROOT, env=private_environment(), capture_output=True, text=True)
+    assert run.returncode == 1
+    assert "was sent KEYS x 1" in run.stdout
+    assert "the Redis servers were sent KEYS x 2" in run.stdout
+    assert "2 passed, 2 errors" in run.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["postgres", "valkey", "redis7"])
+def test_nothing_outlives_the_run(name: str) -> None:
+    """A server and its files vanish when the process that started it is killed with SIGKILL."""
+    command = [sys.executable, "-c", OWNER, name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=private_environment()) as owner:
+        assert owner.stdout is not None
+        pid, folder = owner.stdout.readline().split()
+        assert not gone(int(pid))
+        owner.send_signal(signal.SIGKILL)
+    assert eventually(lambda: gone(int(pid)))
+    assert eventually(lambda: not Path(folder).exists())
+
+
+def test_nothing_is_left_of_a_start(tmp_path: Path) -> None:
+    """A server that was still starting when its run was killed is stopped, and its folder removed."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    nobody_reads, answer = os.pipe()
+    os.close(nobody_reads)
+    command = [sys.executable, str(LEASH), "0", "", str(int(signal.SIGKILL)), str(folder), "sleep", "60"]
+    subprocess.run(command, stdout=answer, timeout=10)
+    os.close(answer)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("start", [PostgresServer.start, partial(RedisServer.start, "valkey")])
+def test_nothing_outlives_the_leash(start: Callable[[], PostgresServer | RedisServer]) -> None:
+    """A server ends even when the process that watches over it is killed."""
+    server = start()
+    try:
+        os.kill(int(stat(server.pid)[1]), signal.SIGKILL)
+        assert eventually(lambda: gone(server.pid))
+    finally:
+        server.stop()

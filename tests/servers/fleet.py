@@ -1,0 +1,103 @@
+"""The servers of one test run: started once, side by side, when a test first asks; stopped together."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+
+from tests.servers.errors import ServerUnavailable
+from tests.servers.postgres import PostgresServer
+from tests.servers.redis import RedisServer
+
+Server = PostgresServer | RedisServer
+
+POSTGRES_URL = os.environ.get("FASTRDB_TEST_POSTGRES_URL")
+REDIS_URL = os.environ.get("FASTRDB_TEST_REDIS_URL")
+FLAVOURS = ("given",) if REDIS_URL else ("valkey", "redis7")
+
+
+def start(name: str) -> Server:
+    """Start, or reach, the server *name*: ``postgres`` or one of FLAVOURS."""
+    if name == "postgres":
+        return PostgresServer.given(POSTGRES_URL) if POSTGRES_URL else PostgresServer.start()
+    return RedisServer.given(REDIS_URL) if REDIS_URL else RedisServer.start(name)
+
+
+class Fleet:
+    """Owns every server of the run."""
+
+    def __init__(self) -> None:
+        self._shared: dict[str, Future[Server]] = {}
+        self._private: list[RedisServer] = []
+        self._stopped_calls: Counter[str] = Counter()
+
+    def prefetch(self, names: Iterable[str]) -> None:
+        """Begin to start servers, each in a thread that ends with the start."""
+        for name in names:
+            if name not in self._shared:
+                self._shared[name] = in_thread(partial(start, name))
+
+    def postgres(self) -> PostgresServer:
+        """The run's PostgreSQL server.
+
+        Raises:
+            ServerUnavailable: There is none, for each who asks.
+        """
+        server = self._get("postgres")
+        assert isinstance(server, PostgresServer)
+        return server
+
+    def redis(self, flavour: str) -> RedisServer:
+        """The run's server of that flavour.
+
+        Raises:
+            ServerUnavailable: There is none, for each who asks.
+        """
+        server = self._get(flavour)
+        assert isinstance(server, RedisServer)
+        return server
+
+    def _get(self, name: str) -> Server:
+        self.prefetch([name])
+        return self._shared[name].result()
+
+    def private_redis(self, flavour: str, *options: str) -> RedisServer:
+        """A new server for one test; the caller gives it back to :meth:`discard`."""
+        server = RedisServer.start(flavour, *options)
+        self._private.append(server)
+        return server
+
+    def discard(self, server: RedisServer) -> None:
+        """Stop a private server."""
+        server.stop()
+        self._private.remove(server)
+        self._stopped_calls += server.forbidden_calls()
+
+    def running(self) -> list[Server]:
+        """The shared servers that came up."""
+        found: list[Server] = []
+        for future in self._shared.values():
+            with suppress(ServerUnavailable):
+                found.append(future.result())
+        return found
+
+    def forbidden_calls(self) -> Counter[str]:
+        """What all servers of the run were made to do and should not have been."""
+        servers = [server for server in self.running() if isinstance(server, RedisServer)]
+        return sum((server.forbidden_calls() for server in servers), start=self._stopped_calls)
+
+    def stop(self) -> None:
+        """Stop every server that the run started."""
+        for server in [*self.running(), *self._private]:
+            server.stop()
+
+
+def in_thread(work: Callable[[], Server]) -> Future[Server]:
+    """Run *work* in a thread that does not outlive it, so that tests may still fork."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(work)
+    finally:
+        pool.shutdown(wait=False)

@@ -1,0 +1,138 @@
+"""The PostgreSQL server of a test run, and a database for each test."""
+
+import asyncio
+import secrets
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import asyncpg
+from sqlalchemy import make_url
+
+from tests.servers import programs
+from tests.servers.errors import ServerUnavailable
+from tests.servers.process import HOST, Process
+from tests.servers.programs import Program
+
+ACCOUNT = "nobody"  # PostgreSQL refuses to run as root
+INITDB = (
+    "--username=postgres",
+    "--auth=trust",
+    "--encoding=UTF8",
+    "--locale=C.UTF-8",
+    "--no-sync",
+    "--no-instructions",
+)
+SETTINGS = {
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "timezone": "UTC",
+    # Nothing here is to survive a power failure.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+}
+
+
+class PostgresServer:
+    """A PostgreSQL server: one of this run, or, without *process*, one that was given by URL.
+
+    Attributes:
+        url: ``postgresql+asyncpg://postgres@127.0.0.1:PORT/postgres``, the maintenance database.
+        version: As the server says.
+        source: Where its program comes from.
+    """
+
+    flavour = "postgres"
+
+    def __init__(self, url: str, source: str, process: Process | None = None) -> None:
+        self._url = make_url(url).set(drivername="postgresql")
+        self.source, self.process = source, process
+        self.version = str(self.ask("SHOW server_version")).split()[0]
+
+    def __repr__(self) -> str:
+        return f"<postgres {self.version} ({self.source}) {self.url}>"
+
+    @classmethod
+    def start(cls) -> "PostgresServer":
+        """Start a private server on a free port."""
+        program = programs.postgres()
+        process = Process(
+            "postgres",
+            lambda process: command(program, process),
+            ready,
+            account=ACCOUNT,
+            deadly=signal.SIGQUIT,  # SIGKILL would leave its shared memory behind
+        )
+        process.run(str(program.path.with_name("initdb")), *INITDB, "--pgdata", str(process.folder / "data"))
+        process.start()
+        return cls(f"postgresql://postgres@{HOST}:{process.port}/postgres", program.source, process)
+
+    @classmethod
+    def given(cls, url: str) -> "PostgresServer":
+        """The server of ``FASTRDB_TEST_POSTGRES_URL``, whose user may create databases."""
+        try:
+            return cls(url, "FASTRDB_TEST_POSTGRES_URL")
+        except (OSError, asyncpg.PostgresError) as failure:
+            raise ServerUnavailable(f"FASTRDB_TEST_POSTGRES_URL names a dead server: {failure}") from failure
+
+    @property
+    def url(self) -> str:
+        """The maintenance database, for SQLAlchemy."""
+        return self.database_url(self._url.database or "postgres")
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        if self.process is None:
+            raise RuntimeError(f"{self.url} was given by URL: its process is not ours")
+        return self.process.pid
+
+    def database_url(self, name: str) -> str:
+        """The database *name* of this server, for SQLAlchemy."""
+        url = self._url.set(drivername="postgresql+asyncpg", database=name)
+        return url.render_as_string(hide_password=False)
+
+    def ask(self, statement: str) -> object:
+        """The first value that *statement* returns, in a session and an event loop of its own."""
+
+        async def work() -> object:
+            connection = await asyncpg.connect(self._url.render_as_string(hide_password=False), timeout=10)
+            try:
+                return await connection.fetchval(statement)
+            finally:
+                await connection.close()
+
+        # A thread, because a fixture may be asked for while the test's loop runs.
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, work()).result()
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of a new, empty database, dropped afterwards whoever is still connected."""
+        name = f"test_{secrets.token_hex(6)}"
+        self.ask(f"CREATE DATABASE {name} TEMPLATE template0")
+        try:
+            yield self.database_url(name)
+        finally:
+            self.ask(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def stop(self) -> None:
+        """End the server and remove its data; a given server is left alone."""
+        if self.process is not None:
+            self.process.remove()
+
+
+def command(program: Program, process: Process) -> list[str]:
+    """The command line of a server that may lose everything."""
+    settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
+    return [*program.argv, "-D", str(process.folder / "data"), "-p", str(process.port), *settings]
+
+
+def ready(process: Process) -> None:
+    """Raise OSError until the server writes into its own data folder that it accepts connections."""
+    lines = (process.folder / "data" / "postmaster.pid").read_text().splitlines()
+    if len(lines) < 8 or lines[7].strip() != "ready" or int(lines[0]) != process.pid:
+        raise OSError("starting up")
