@@ -32,7 +32,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """The package under mypy --strict and pyright."""
+    """The package, and the tests' servers, under mypy --strict; the package under pyright."""
     session.run(PYTHON, "-m", "mypy", "--strict")
     session.run(PYTHON, "-m", "pyright", "--pythonpath", PYTHON)
 

@@ -144,7 +144,10 @@ class ValueRefused(InputError):
         self.field, self.expected, self.given = field, expected, given
 
     def __str__(self) -> str:
-        shown = repr(self.given)
+        try:
+            shown = repr(self.given)
+        except ValueError:  # Python writes no int of more than 4300 digits
+            shown = "a number of very many digits"
         shown = shown if len(shown) <= 80 else shown[:77] + "…"
         return f"{self.field!r} takes {self.expected}, not {shown} ({type(self.given).__name__})"
 

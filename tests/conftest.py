@@ -54,8 +54,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Stop the servers, but ask them first whether anybody walked or dropped a key space."""
     fleet = session.config.stash[FLEET]
-    calls = fleet.forbidden_calls()
-    fleet.stop()
+    try:
+        calls = fleet.forbidden_calls()
+    finally:
+        fleet.stop()
     if calls:
         report = pytest.TestReport(
             nodeid="the whole run",

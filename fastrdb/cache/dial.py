@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -11,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 
-from fastrdb.errors import CacheClosed, CacheUnavailable, ServerRefused
+from fastrdb.errors import CacheClosed, CacheError, CacheUnavailable, ServerRefused
 
 from .scripts import SCRIPTS
 from .wire import Wire, unavailable
@@ -78,23 +79,30 @@ class Dialer:
             CacheUnavailable: Nobody answered in time, or the server does not take the credentials.
             ServerRefused: The protocol cannot work on this server.
         """
-        connection: AbstractConnection = self._pool.connection_class(**self._settings)
-        wire: Wire | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
-                await connection.connect()  # type: ignore[no-untyped-call]
-                wire = Wire.take_over(connection)
-                return Server(wire, await self._handshake(wire))
-        except BaseException as error:
-            if wire is not None:
-                wire.drop(partial(CacheClosed, "the handshake failed"))
-            else:
+                wire = await self._open()
+                try:
+                    return Server(wire, await self._handshake(wire))
+                except BaseException:
+                    wire.drop(partial(CacheClosed, "the handshake failed"))
+                    raise
+        except CacheError:
+            raise
+        except TimeoutError:
+            cause = redis_errors.TimeoutError(f"{self.where} did not answer within {self._timeout_s} s")
+            raise unavailable(cause) from cause
+        except Exception as error:  # whatever a connection class, a credential provider or TLS may raise
+            raise unavailable(error) from error
+
+    async def _open(self) -> Wire:
+        connection: AbstractConnection = self._pool.connection_class(**self._settings)
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]
+            return Wire.take_over(connection)
+        except BaseException:
+            with suppress(Exception):
                 await connection.disconnect(nowait=True)
-            if isinstance(error, TimeoutError):
-                cause = redis_errors.TimeoutError(f"{self.where} did not answer within {self._timeout_s} s")
-                raise unavailable(cause) from cause
-            if isinstance(error, (redis_errors.RedisError, OSError)):
-                raise unavailable(error) from error
             raise
 
     async def _handshake(self, wire: Wire) -> bytes:

@@ -93,9 +93,14 @@ class Lane:
         if not self._flying and self._new:
             self._soon(self._flush)
 
+    def leave_soon(self, cause: Exception) -> None:
+        """Give the connection up when all replies at hand are read."""
+        self._soon(self.leave, cause)
+
     def leave(self, cause: Exception) -> None:
-        """Give the connection up soon: its server has become a replica, or was replaced by another one."""
-        self._soon(self._leave, cause)
+        """Give the connection up: its server has become a replica, or was replaced by another one."""
+        if self._wire is not None:
+            self._wire.lose(cause)
 
     async def aclose(self) -> None:
         """Close the connection; who waits gets ``CacheClosed``."""
@@ -128,7 +133,9 @@ class Lane:
             self._connect()
         elif not self._flying and (self._new or self._again):
             new, self._new, again, self._again = self._new, [], self._again, []
-            batches = [*gather(self, self._since, again, last_try=True), *gather(self, self._since, new)]
+            batches = [*gather(self, self._since, new)]
+            if again:
+                batches += gather(self, self._since, again, last_try=True)
             self._flying = len(batches)
             self._wire.send(b"".join([batch.packed() for batch in batches]), batches)
 
@@ -141,9 +148,7 @@ class Lane:
             if self._loop.time() < self._not_before:
                 self._fail_waiting(self._refusal)
             else:
-                self._connecting = self._loop.create_task(
-                    self._open(), name="fastrdb-connect", context=self._context
-                )
+                self._connecting = self._loop.create_task(self._open(), name="fastrdb-connect", context=self._context)
 
     async def _open(self) -> None:
         try:
@@ -167,10 +172,6 @@ class Lane:
         self._wire = None
         if self._new or self._again:
             self._connect()
-
-    def _leave(self, cause: Exception) -> None:
-        if self._wire is not None:
-            self._wire.lose(cause)
 
     def _fail_waiting(self, failure: Failure) -> None:
         waiting, queued = [*self._again, *self._new], self._queued

@@ -110,8 +110,9 @@ def parse_listing(cell: bytes) -> Listing:
     token, *lines = cell.split(b"\n")
     templates = {}
     for line in lines:
-        template, _, writers = line.partition(b"\t")
-        templates[template] = tuple(writers.split(b",")) if writers else ()
+        template, tab, writers = line.partition(b"\t")
+        if tab:
+            templates[template] = tuple(filter(None, writers.split(b",")))
     return Listing(token, templates)
 
 

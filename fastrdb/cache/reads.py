@@ -78,7 +78,6 @@ class Ask:
         null_ttl_ms: Life of a null.
         bulk: A list: travels apart.
         waits: The caller may wait for another's load; not from within a transaction, whose connection it would keep.
-        stores: The loaded value may be stored, as far as is known before it is loaded.
     """
 
     entry: bytes
@@ -90,7 +89,6 @@ class Ask:
     null_ttl_ms: int
     bulk: bool = False
     waits: bool = True
-    stores: bool = True
 
 
 class Loaded(NamedTuple, Generic[T]):
@@ -122,10 +120,8 @@ def hit(stamps: Stamps, found: Found, epoch: bytes) -> bytes | None:
 
 async def miss(cache: Cache, ask: Ask, found: Found, load: Load[T], decode: Decode[T]) -> T:
     """Answer a read that is no hit, with at most one load for all who ask."""
-    if (reason := _held(found)) is not None:
+    if (reason := _held(ask, found)) is not None:
         return await _aside(cache, reason, load)
-    if not ask.stores:
-        return await _aside(cache, "bypass: this session's snapshot may not fill", load)
     if ask.entry not in cache.flights and not protocol.is_claim(found[0]):
         return await _lead(cache, ask, found, load)
     if not ask.waits:
@@ -141,8 +137,9 @@ async def miss(cache: Cache, ask: Ask, found: Found, load: Load[T], decode: Deco
     return await _aside(cache, "miss: waited for another's load in vain", load)
 
 
-def _held(found: Found) -> str | None:
-    raw, tokens = found
+def _held(ask: Ask, found: Found) -> str | None:
+    # A held token that ages nulls only leaves values storable: else rows with text keys would starve under writes.
+    raw, tokens = found[0], found[1][: ask.stamps.value_tokens]
     if protocol.is_hold(raw):
         return "bypass: the entry is held"
     return "bypass: a token is held" if any(protocol.is_hold(token) for token in tokens) else None

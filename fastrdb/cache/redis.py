@@ -15,7 +15,7 @@ from redis import exceptions as redis_errors
 
 from fastrdb.errors import CacheClosed, RedisRefused
 
-from .dial import Dialer
+from .dial import Dialer, Server
 from .lane import Lane
 from .store import Command, Found, Reply
 from .wire import Wire
@@ -34,9 +34,7 @@ class RedisStore:
         epoch: What stands for the server's run id where its user may not call INFO.
     """
 
-    def __init__(
-        self, pool: redis.asyncio.ConnectionPool, *, timeout_s: float = 1.0, epoch: str | None = None
-    ) -> None:
+    def __init__(self, pool: redis.asyncio.ConnectionPool, *, timeout_s: float = 1.0, epoch: str | None = None) -> None:
         if timeout_s <= 0:
             raise ValueError(f"timeout_s must be positive, not {timeout_s}")
         self._timeout_s = timeout_s
@@ -137,21 +135,24 @@ class _Bound:
         self.pid = os.getpid()
         self.epoch = b""
         self._dialer = dialer
-        self.small = Lane(self._dial, timeout_s)
-        self.bulk = Lane(self._dial, timeout_s)
+        self.small = Lane(self._dial_small, timeout_s)
+        self.bulk = Lane(self._dial_bulk, timeout_s)
         self.keeper = self.loop.create_task(self._keep(), name="fastrdb-keeper", context=Context())
         # A loop that is closed without cancelling its tasks: nothing is lost, so nothing is logged.
         cast("Any", self.keeper)._log_destroy_pending = False
 
-    async def _dial(self) -> Wire:
-        wire, epoch = await self._dialer.dial()
-        if self.epoch not in (b"", epoch):
-            # The lanes must speak to one server: values are stamped with its run id.
-            other_run = redis_errors.ConnectionError("the server was replaced by another one")
-            for lane in (self.small, self.bulk):
-                lane.leave(other_run)
-        self.epoch = epoch
-        return wire
+    async def _dial_small(self) -> Wire:
+        return self._note(await self._dialer.dial(), self.bulk)
+
+    async def _dial_bulk(self) -> Wire:
+        return self._note(await self._dialer.dial(), self.small)
+
+    def _note(self, server: Server, other: Lane) -> Wire:
+        """Keep both lanes on one server: a value is stamped with the run id of the one that answered."""
+        if server.epoch != self.epoch:
+            self.epoch = server.epoch
+            other.leave(redis_errors.ConnectionError("the server was replaced by another one"))
+        return server.wire
 
     async def _keep(self) -> None:
         try:

@@ -36,7 +36,7 @@ class Owner(Protocol):
         """A call has to be sent once more."""
         ...
 
-    def leave(self, cause: Exception) -> None:
+    def leave_soon(self, cause: Exception) -> None:
         """The server is not one to stay with."""
         ...
 
@@ -79,9 +79,7 @@ class Batch:
         if isinstance(reply, Exception):
             self.fail(partial(unavailable, reply))
             return True
-        tokens: list[tuple[Cell, ...]] = [
-            tuple([reply[at] for at in keys]) for _, keys in self._scopes.values()
-        ]
+        tokens: list[tuple[Cell, ...]] = [tuple([reply[at] for at in keys]) for _, keys in self._scopes.values()]
         for (future, _, _), (at, scope) in zip(self.waiters, self._places, strict=True):
             if not future.done():
                 future.set_result((reply[at], tokens[scope]))
@@ -102,9 +100,7 @@ class Batch:
         self._owner.landed()
 
 
-def gather(
-    owner: Owner, since: float, waiters: Iterable[Waiter], *, last_try: bool = False
-) -> Iterator[Batch]:
+def gather(owner: Owner, since: float, waiters: Iterable[Waiter], *, last_try: bool = False) -> Iterator[Batch]:
     """Cut reads into batches; who was cancelled is left out, and one read's keys stay together."""
     batch = Batch(owner, since, last_try)
     for waiter in waiters:
@@ -178,9 +174,7 @@ class Call:
             if not self.future.done():
                 self.future.set_result(list(map(scripts.reply, self._commands, self._replies)))
         elif isinstance(error, redis_errors.ReadOnlyError):
-            self.fail(
-                partial(ServerRefused, "this Redis is a replica: give the cache a client of the primary")
-            )
-            self._owner.leave(error)
+            self.fail(partial(ServerRefused, "this Redis is a replica: give the cache a client of the primary"))
+            self._owner.leave_soon(error)
         else:
             self.fail(partial(unavailable, error))

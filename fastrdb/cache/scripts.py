@@ -99,7 +99,7 @@ local function list(any, key, fresh, life, waits, first)
     for template, writers in string.gmatch(cell, '\\n([^\\t\\n]*)\\t([^\\n]*)') do
       order[#order + 1] = template
       waiting[template] = {{}}
-      for name in string.gmatch(writers, '%w+') do table.insert(waiting[template], name) end
+      for name in string.gmatch(writers, '[^,]+') do table.insert(waiting[template], name) end
     end
   end
 

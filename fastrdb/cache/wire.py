@@ -16,7 +16,7 @@ from hiredis import HiredisError, Reader
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection, DefaultParser
 
-from fastrdb.errors import CacheError, CacheUnavailable
+from fastrdb.errors import CacheError, CacheUnavailable, ServerRefused
 
 from .scripts import pack
 
@@ -28,7 +28,9 @@ Failure: TypeAlias = Callable[[], CacheError]
 
 def unavailable(cause: BaseException) -> CacheUnavailable:
     """Give the error of a request that Redis did not answer, or answered with an error."""
-    error = CacheUnavailable(f"Redis did not do it: {cause or type(cause).__name__}")
+    said_no = isinstance(cause, redis_errors.ResponseError)
+    what = "Redis answered with an error" if said_no else "Redis did not answer"
+    error = CacheUnavailable(f"{what}: {cause}")
     error.__cause__ = cause
     return error
 
@@ -116,10 +118,13 @@ class Wire(asyncio.Protocol):
 
         Raises:
             redis.ConnectionError: The server has closed it already.
+            ServerRefused: There is no transport: the client is an imitation.
         """
         reader, writer = connection._reader, connection._writer
         if reader is None or writer is None:
             raise redis_errors.ConnectionError("the connection was closed during its handshake")
+        if not hasattr(writer, "transport"):
+            raise ServerRefused("this client has no connection to a server (fakeredis?): use memory:// in tests")
         connection._reader = connection._writer = None
         wire = cls(writer)
         wire._transport.set_protocol(wire)

@@ -333,9 +333,10 @@ class Changes(Core[M, C, U, R]):
         found = []
         for keys in self._space(cache).rows:
             if keys.unique:
-                scope, life = keys.scope(row), self._layout.life_ms()
+                entry, scope = keys.key(row), keys.scope(row)
+                life = self._layout.life_ms(entry)
                 stamps = scope.stamps(place.identity)
-                found.append(Through(keys.key(row), scope.value_tokens, keys.listed, stamps, payload, life))
+                found.append(Through(entry, scope.value_tokens, keys.listed, stamps, payload, life))
         return found
 
     def _by_attribute(self, image: Mapping[str, Any]) -> dict[str, Any]:

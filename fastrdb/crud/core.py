@@ -335,7 +335,7 @@ class Core(Generic[M, C, U, R]):
             return cast("T", decode(raw))
         ask = Ask(
             entry, scope.tokens, table_keys(self._model.table, cache.prefix)[0], listed, stamps,
-            self._layout.life_ms(), self._layout.negative_ms, bulk, waits,
+            self._layout.life_ms(entry), self._layout.negative_ms, bulk, waits,
         )  # fmt: skip
         return await miss(cache, ask, found, load, decode)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..cache import protocol
 from ..cache.protocol import Cell
-from ..cache.reads import hit
+from ..cache.reads import NULL, hit
 from ..cache.store import Get, Life
 from ..errors import ConfigurationError, InputError, TemplateError, UnknownField
 from ..keys import BoundTemplate, Pattern, suffix
@@ -29,7 +29,7 @@ class Explanation:
         held_until_ms: Writers that hold the entry or a token -> when that ends, in milliseconds of the server's clock.
         templates: Templates listed for the table -> whether each is confirmed.
         life_ms: Remaining life of the entry; ``None`` where there is none.
-        age_ms: How long ago it was stored, at least, reckoned from its full life; ``None`` where it is no value.
+        age_ms: How long ago it was stored; ``None`` where it is no value.
     """
 
     entry: str
@@ -116,8 +116,12 @@ class Invalidation(Core[M, C, U, R]):
             held_until_ms=_holders([found[0], *found[1]]),
             templates=_templates(all_cell if not isinstance(all_cell, tuple) else None),
             life_ms=remaining,
-            age_ms=max(0, self._layout.exp_ms - remaining) if remaining is not None and is_value else None,
+            age_ms=self._full_life(entry, found[0]) - remaining if remaining is not None and is_value else None,
         )
+
+    def _full_life(self, entry: bytes, cell: Cell) -> int:
+        null = cell is not None and cell[protocol.STAMP_LENGTH :] == NULL
+        return self._layout.negative_ms if null else self._layout.life_ms(entry)
 
     def _templates(self) -> list[Any]:
         pages = self._layout.pages

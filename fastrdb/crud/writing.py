@@ -92,7 +92,9 @@ class Writer:
             except BaseException:
                 await session.rollback()
                 raise
-        elif effects is not None and not self.place.bound:
+        elif effects is not None and self.place.bound:
+            effects.let_run_out()
+        elif effects is not None:
             follow(session, effects)
 
     def _statements(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
@@ -20,15 +20,20 @@ from fastrdb.values import column_values
 
 # Functions whose result depends on their arguments alone, on every database that has them.
 PURE = frozenset(
-    "abs ascii avg bit_length btrim cardinality ceil ceiling char_length character_length chr coalesce concat "
-    "concat_ws count exp floor greatest ifnull initcap instr json_array_length json_extract jsonb_array_length "
-    "least left length ln log log10 log2 lower lpad ltrim max md5 min mod nullif octet_length overlay position "
-    "power repeat replace reverse right round rpad rtrim sign split_part sqrt strpos substr substring sum "
-    "translate trim trunc upper".split()
+    re.findall(
+        r"\w+",
+        """
+        abs ascii avg bit_length btrim cardinality ceil ceiling char_length character_length chr
+        coalesce concat concat_ws count exp floor greatest ifnull initcap instr json_array_length
+        json_extract jsonb_array_length least left length ln log log10 log2 lower lpad ltrim max md5 min
+        mod nullif octet_length overlay position power repeat replace reverse right round rpad rtrim
+        sign split_part sqrt strpos substr substring sum translate trim trunc upper
+        """,
+    )
 )
 _OPERATOR = re.compile(r"[-+*/<>=~!@#%^&|?.]+|(not )?(similar to|regexp|rlike|glob)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+|\*")  # what SQLAlchemy itself writes: EXISTS (SELECT 1 …), count(*)
-_KNOWN_ROOTS = {"sqlalchemy", "sqlmodel", "builtins", "typing", "typing_extensions", "abc"}
+_KNOWN_MODULES = ("sqlalchemy.", "sqlmodel.")
 _ANY_VALUE = column_values("where", sa.types.NullType())
 
 
@@ -69,14 +74,14 @@ def analyse(expression: sa.ColumnElement[bool], dialect: Dialect) -> Analysis:
     return Analysis(frozenset(tables), text or "", problem)
 
 
-def _clause(expression: object) -> ClauseElement:
+def _clause(expression: Any) -> ClauseElement:
     if not isinstance(expression, ClauseElement) and not hasattr(expression, "__clause_element__"):
         hint = "; write the comparison between columns of the model" if isinstance(expression, bool) else ""
         raise InputError(f"where= takes a SQL expression such as User.age > 18, not {expression!r}{hint}")
     if isinstance(expression, (SelectBase, sa.FromClause, UpdateBase)):
         raise InputError(f"where= takes a condition, not a whole {type(expression).__name__}: use .exists() or in_()")
     try:
-        return sa.and_(expression)  # type: ignore[arg-type]  # that it is none is what this finds out
+        return sa.and_(cast("sa.ColumnElement[bool]", expression))
     except ArgumentError as error:
         raise InputError(f"where= takes a SQL expression: {error}") from error
 
@@ -102,7 +107,7 @@ def _elements(clause: ClauseElement) -> Iterator[visitors.ExternallyTraversible]
 def _text(clause: ClauseElement, dialect: Dialect) -> str | None:
     try:
         compiled = clause.compile(dialect=dialect)
-        values = {name: _ANY_VALUE.text(value) for name, value in compiled.params.items()}
+        values = {name: _ANY_VALUE.text(value) for name, value in (compiled.params or {}).items()}
     except (CompileError, ValueRefused):
         return None
     return json.dumps([str(compiled), values], sort_keys=True)
@@ -131,9 +136,10 @@ def _problem(element: visitors.ExternallyTraversible) -> str | None:
 
 
 def _is_sqlalchemys_own(class_: type) -> bool:
-    roots = {each.__module__.partition(".")[0] for each in class_.__mro__}
+    # The first three: an annotated part is AnnotatedX, Annotated, X.
+    known = all(each.__module__.startswith(_KNOWN_MODULES) for each in class_.__mro__[:3])
     # ``@compiles`` on a class of SQLAlchemy leaves this mark; nothing public tells.
-    return roots <= _KNOWN_ROOTS and not hasattr(class_, "_compiler_dispatcher")
+    return known and not hasattr(class_, "_compiler_dispatcher")
 
 
 def _parameter_problem(parameter: sa.BindParameter[Any]) -> str | None:

@@ -92,14 +92,14 @@ class Filter(NamedTuple):
 
 def all_of(conditions: Sequence[Condition]) -> Filter:
     """Make a filter of conditions that must all hold."""
-    ordered = tuple(conditions) if len(conditions) < 2 else tuple(sorted(conditions, key=_order))
+    ordered = _sorted(conditions)
     params: dict[str, Any] = {}
     return Filter(_number(ordered, params), params, _plain(ordered), ordered)
 
 
 def any_of(alternatives: Sequence[Conditions]) -> Conditions:
     """Give conditions that hold if one of the alternatives does."""
-    return alternatives[0] if len(alternatives) == 1 else (AnyOf(tuple(alternatives)),)
+    return alternatives[0] if len(alternatives) == 1 else (AnyOf(tuple(map(_sorted, alternatives))),)
 
 
 def _fields(conditions: Conditions) -> frozenset[str]:
@@ -117,10 +117,14 @@ def _fields(conditions: Conditions) -> frozenset[str]:
 _EQUALITIES = ("=", "null")
 
 
+def _sorted(conditions: Sequence[Condition]) -> Conditions:
+    return tuple(conditions) if len(conditions) < 2 else tuple(sorted(conditions, key=_order))
+
+
 def _order(condition: Condition) -> tuple[bool, str, str]:
     if isinstance(condition, Comparison):
         return False, condition.field, condition.operator
-    return True, "", ""
+    return True, str(_number((condition,), {})), ""
 
 
 def _number(conditions: Conditions, params: dict[str, Any]) -> Hashable:
@@ -221,7 +225,6 @@ def _build_one(comparison: Comparison, fields: FieldSet, names: Iterator[str]) -
 
 
 def _unrounded(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    """Leave the scale out: drivers cast a parameter to its type, and 1.505 would be compared as 1.51."""
-    if isinstance(type_, Numeric) and not isinstance(type_, Float) and type(type_).__module__.startswith("sqlalchemy."):
-        return Numeric(asdecimal=type_.asdecimal)
-    return type_
+    """Leave the scale out: drivers cast a parameter to its type, and would compare 1.505 as 1.51."""
+    own = type(type_).__module__.startswith("sqlalchemy.") and not getattr(type_, "_variant_mapping", None)
+    return Numeric() if own and isinstance(type_, Numeric) and not isinstance(type_, Float) else type_

@@ -37,8 +37,8 @@ class FieldSet:
     def __getitem__(self, name: str) -> tuple[ColumnElement[Any], ColumnValues]:
         try:
             return self._fields[name]
-        except (KeyError, TypeError):  # no str at all may be unhashable
-            raise UnknownField(name, self.owner, self._fields) from None
+        except KeyError:
+            raise UnknownField(str(name), self.owner, self._fields) from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._fields

@@ -43,7 +43,7 @@ def _operators(field: str, values: ColumnValues, given: Mapping[Any, object]) ->
     found: Conditions = ()
     for name, operand in given.items():
         if name not in OPERATORS:
-            raise UnknownOperator(field, name, OPERATORS)
+            raise UnknownOperator(field, str(name), OPERATORS)
         found += OPERATORS[name](field, values, operand)
     return found
 
@@ -113,7 +113,7 @@ def _listed(field: str, name: str, values: ColumnValues, operand: object) -> tup
     if isinstance(operand, (str, bytes, bytearray, memoryview)) or not isinstance(operand, (Sequence, Set)):
         raise ValueRefused(field, f"a list of values for {name!r}", operand)
     if values.category in ("json", "array"):
-        raise ValueRefused(field, f"no {name!r} (one whole list is {{'=': […]}})", cast("object", operand))
+        raise ValueRefused(field, f"no {name!r} (one whole list is {{'=': […]}})", operand)
     given = cast("Sequence[object]", operand)
     if len(given) > MAX_VALUES:
         raise ValueRefused(field, f"at most {MAX_VALUES} values for {name!r}", f"{len(given)} of them")
@@ -150,7 +150,7 @@ def _literal(name: str, before: str, after: str) -> _Parse:
 
 def _either(field: str, values: ColumnValues, operand: object) -> Conditions:
     if not isinstance(operand, (list, tuple)) or not operand:
-        raise ValueRefused(field, "a list of at least one alternative for 'or'", cast("object", operand))
+        raise ValueRefused(field, "a list of at least one alternative for 'or'", operand)
     return any_of([conditions_of(field, values, each) for each in cast("list[object]", operand)])
 
 

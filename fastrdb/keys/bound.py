@@ -108,9 +108,7 @@ def _value_encoder(values: ColumnValues) -> _Encoder:
 
     def encoder(value: Any) -> str:
         if isinstance(value, (list, tuple, set, frozenset, dict)):
-            raise ValueRefused(
-                values.name, f"one plain value in a key, {values.expected}", cast("object", value)
-            )
+            raise ValueRefused(values.name, f"one plain value in a key, {values.expected}", cast("object", value))
         coerced = coerce(value)
         return encode(None if coerced is None else text(coerced))
 

@@ -51,9 +51,7 @@ class Pattern:
 
 def _directory(text: str) -> Template:
     if text.count("*") != 1 or not text.endswith("*"):
-        raise TemplateError(
-            text, "an invalidation pattern has one '*', at its end: 'user:*' drops all of 'user:'"
-        )
+        raise TemplateError(text, "an invalidation pattern has one '*', at its end: 'user:*' drops all of 'user:'")
     path = text[:-1]
     if not path:
         raise TemplateError(text, "would drop everything: name a directory, 'user:*'")

@@ -116,9 +116,7 @@ def _segment(text: str, part: str) -> Segment:
     if not rest:
         return Segment(before)
     if len(rest) > 2:
-        raise TemplateError(
-            text, f"two placeholders in {part!r} can give one key for two values: put ':' between"
-        )
+        raise TemplateError(text, f"two placeholders in {part!r} can give one key for two values: put ':' between")
     field, after = rest
     if not field.isidentifier():
         problem = f"placeholder '{{{field}}}' is no field's name: no formats, attributes, numbers or blanks"

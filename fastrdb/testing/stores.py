@@ -146,9 +146,7 @@ class _Checks:
         fills = [Mint(key, b"v" + key, LONG_MS) for key in keys]
         await self._store.run(fills)
         scopes = [(keys[number], keys[-number - 1]) for number in range(7)]
-        found = await asyncio.gather(
-            *[self._store.read(key, scopes[number % 7]) for number, key in enumerate(keys)]
-        )
+        found = await asyncio.gather(*[self._store.read(key, scopes[number % 7]) for number, key in enumerate(keys)])
         for number, (cell, tokens) in enumerate(found):
             assert cell == b"v" + keys[number]
             assert tokens == tuple(b"v" + key for key in scopes[number % 7])
@@ -172,7 +170,7 @@ class _Checks:
             for _ in range(turns):
                 await asyncio.sleep(0)
             second.cancel()
-            assert await asyncio.gather(first, third) == [b"value", b"value"]
+            assert list(await asyncio.gather(first, third)) == [b"value", b"value"]
             await asyncio.wait([second])
         assert await self._cell(self._entry) == b"value"
 

@@ -75,6 +75,4 @@ def column_values(name: str, type_: TypeEngine[Any]) -> ColumnValues:
             their Python types differ, the type is unknown.
     """
     kind = kind_of(type_)
-    return ColumnValues(
-        name, kind.python_type, kind.exact, kind.category, kind.expected, kind.adapt, kind.text
-    )
+    return ColumnValues(name, kind.python_type, kind.exact, kind.category, kind.expected, kind.adapt, kind.text)

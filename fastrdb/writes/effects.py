@@ -18,7 +18,7 @@ from .templates import Image, Listed, table_keys, templates_of
 
 MAX_CELLS = 256
 _TOKEN_LIFE_MS = 24 * 3_600_000
-_MAX_RENEWALS = 40
+_MAX_RENEWALS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class CacheEffects:
         self.through: list[Through] = []
         self.held: list[bytes] = []
         self.complete = False
+        self.renews = True
         self._noted: dict[bytes, Cell] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._renewals = 0
@@ -89,7 +90,8 @@ class CacheEffects:
         try:
             await self._hold_own()
             self.complete = True
-            self._arm()
+            if self.renews:
+                self._arm()
         except CacheUnavailable:
             self.cache.stats.count("hold: unreachable")
             self.through.clear()
@@ -271,6 +273,11 @@ class Effects:
         if found is None:
             found = self.caches[cache] = CacheEffects(cache)
         return found
+
+    def let_run_out(self) -> None:
+        """Nobody will release: the holds end by themselves, and are not renewed."""
+        for effects in self.caches.values():
+            effects.renews = False
 
     def write_through(self, cache: Cache, through: list[Through]) -> None:
         """Ask for values to be put in place, unless any statement follows on this connection before COMMIT."""

@@ -43,9 +43,7 @@ writers = st.sampled_from(WRITERS)
 marks = st.sampled_from(MARKS)
 templates = st.lists(st.sampled_from(TEMPLATES), max_size=5).map(tuple)
 values = st.binary(max_size=12) | st.sampled_from((b' \t\r\n{"id":1}', b"", *MARKS))
-parts = st.sampled_from(
-    (ALL_PARTS, Parts(claims=False), Parts(sole_holder_installs=False), Parts(waits=False))
-)
+parts = st.sampled_from((ALL_PARTS, Parts(claims=False), Parts(sole_holder_installs=False), Parts(waits=False)))
 
 
 @st.composite
@@ -88,9 +86,7 @@ commands = st.one_of(
         lives,
         parts,
     ),
-    st.builds(
-        ListTemplates, st.just(KEYS[1]), st.just(KEYS[2]), templates, st.sampled_from(TOKENS), lives, parts
-    ),
+    st.builds(ListTemplates, st.just(KEYS[1]), st.just(KEYS[2]), templates, st.sampled_from(TOKENS), lives, parts),
     st.builds(Release, keys, writers, st.none() | values | st.sampled_from(TOKENS), lives, parts),
     st.builds(Get, keys),
 )

@@ -19,6 +19,7 @@ from tests.servers.process import DEFAULT_PORTS, LEASH
 from tests.servers.redis import RedisServer, client, commandstats
 
 ROOT = Path(__file__).parents[2]
+GIVEN = ("FASTRDB_TEST_POSTGRES_URL", "FASTRDB_TEST_REDIS_URL")
 OWNER = """
 import sys, time
 from tests.servers.fleet import start
@@ -43,7 +44,7 @@ def stat(pid: int) -> list[str]:
 
 def private_environment() -> dict[str, str]:
     """The environment without servers given by URL: what runs in it starts its own."""
-    return {key: value for key, value in os.environ.items() if not key.endswith("_URL")}
+    return {key: value for key, value in os.environ.items() if key not in GIVEN}
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:

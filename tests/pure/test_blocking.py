@@ -1,6 +1,7 @@
 """The watch over event loops that every test is held to."""
 
 import asyncio
+import gc
 import time
 
 import pytest
@@ -29,6 +30,23 @@ async def test_waiting_is_not_blocking() -> None:
     """A coroutine may take as long as it likes, as long as it awaits."""
     with watched_loops() as blocked:
         await asyncio.sleep(CPU_S + 0.05)
+    assert blocked == []
+
+
+async def test_collecting_garbage_is_not_computing() -> None:
+    """The time of a garbage collection is not put down to the callback in which it happened to run."""
+
+    def burden(phase: str, info: object) -> None:
+        if phase == "start":
+            spin(CPU_S + 0.05)
+
+    with watched_loops() as blocked:
+        gc.callbacks.append(burden)  # after the watch's own: it counts as part of the collection
+        try:
+            asyncio.get_running_loop().call_soon(gc.collect)
+            await asyncio.sleep(0.01)
+        finally:
+            gc.callbacks.remove(burden)
     assert blocked == []
 
 

@@ -11,7 +11,8 @@ import pytest
 import dev
 
 ROOT = Path(__file__).parents[2]
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PYPROJECT_TEXT = (ROOT / "pyproject.toml").read_text()
+PYPROJECT = tomllib.loads(PYPROJECT_TEXT)
 
 
 def project(**groups: list[Any]) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def test_an_unfinished_venv_starts_anew(clone: Path) -> None:
 
 def test_an_up_to_date_venv_needs_nothing(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When .venv is up to date nothing is run, so that dev.py works offline."""
-    (clone / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    (clone / "pyproject.toml").write_text(PYPROJECT_TEXT)
     dev.write_stamp({"test": dev.fingerprint(PYPROJECT, "test")})
     monkeypatch.setattr(subprocess, "run", None)
     dev.prepare(["test"])

@@ -67,9 +67,7 @@ AWKWARD += [
     "None",
     "1",
 ]
-texts = st.sampled_from(AWKWARD) | st.text(
-    st.characters(exclude_characters="\0", codec="utf-8"), max_size=140
-)
+texts = st.sampled_from(AWKWARD) | st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=140)
 maybe = st.none() | texts
 
 
@@ -216,9 +214,7 @@ rows = st.fixed_dictionaries({"email": maybe, "name": maybe, "id": st.none() | s
 
 
 @given(bindings, rows, bindings, rows)
-@example(
-    bound(TEMPLATES[1]), {"email": "a:b", "name": "c"}, bound(TEMPLATES[1]), {"email": "a", "name": "b:c"}
-)
+@example(bound(TEMPLATES[1]), {"email": "a:b", "name": "c"}, bound(TEMPLATES[1]), {"email": "a", "name": "b:c"})
 @example(bound(TEMPLATES[1]), {"email": "a", "name": "~x"}, bound(TEMPLATES[0]), {"email": "a:~x"})
 def test_keys_are_injective(
     one: BoundTemplate, one_row: dict[str, Any], two: BoundTemplate, two_row: dict[str, Any]
@@ -428,9 +424,7 @@ def test_a_pattern_that_names_no_directory_is_refused(text: str, says: str) -> N
         ("user:email:{email}:*", "user:email:{email}", False),
     ],
 )
-def test_a_pattern_covers_templates_whose_keys_can_lie_below(
-    pattern: str, template: str, expected: bool
-) -> None:
+def test_a_pattern_covers_templates_whose_keys_can_lie_below(pattern: str, template: str, expected: bool) -> None:
     """Keys lie below a directory when their first segments are its."""
     assert Pattern(pattern).covers(Template(template)) is expected
 

@@ -116,9 +116,7 @@ A_UUID = uuid.UUID("12345678-1234-5678-1234-567812345678")
         (sa.Uuid().with_variant(sa.String(36), "sqlite"), "anything", "anything"),
     ],
 )
-def test_a_value_is_brought_to_the_columns_type(
-    type_: TypeEngine[Any], given_value: object, expected: object
-) -> None:
+def test_a_value_is_brought_to_the_columns_type(type_: TypeEngine[Any], given_value: object, expected: object) -> None:
     """What means a value of the column becomes that value, of just the column's Python type."""
     coerced = values(type_).coerce(given_value)
     assert coerced == expected
@@ -180,6 +178,12 @@ def test_a_value_that_the_column_cannot_hold_is_refused(type_: TypeEngine[Any], 
         values(type_).coerce(given_value)
     assert caught.value.field == "field"
     assert caught.value.given is given_value
+
+
+def test_a_refusal_can_be_shown_whatever_was_given() -> None:
+    """A number that Python itself refuses to write does not break the message."""
+    with pytest.raises(ValueRefused, match="very many digits"):
+        values(sa.Integer()).coerce(10**5000)
 
 
 @pytest.mark.parametrize("type_", [sa.Integer(), sa.String(), sa.Enum(Colour), sa.JSON(), Lowered()])
@@ -299,9 +303,7 @@ COLUMNS = [
     (values(sa.DateTime()), st.datetimes()),
     (
         values(sa.DateTime(timezone=True)),
-        st.datetimes(
-            dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1), timezones=st.just(UTC) | st.just(PLUS_TWO)
-        ),
+        st.datetimes(dt.datetime(2, 1, 1), dt.datetime(9998, 1, 1), timezones=st.just(UTC) | st.just(PLUS_TWO)),
     ),
     (values(sa.Interval()), st.timedeltas()),
     (values(sa.Enum(Colour)), st.sampled_from(Colour)),

@@ -16,7 +16,7 @@ def unpacked(package: str) -> Path:
     Takes some seconds and the network the first time.
 
     Raises:
-        ServerUnavailable: This is no Debian, or its registry is out of reach.
+        ServerUnavailable: This is no Debian, or its package archive is out of reach.
     """
     try:
         system = platform.freedesktop_os_release()

@@ -3,6 +3,7 @@
 import signal
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -118,7 +119,8 @@ class RedisServer:
     def stop(self) -> None:
         """End the process and remove its folder; a given server is left alone."""
         if self.process is not None:
-            self._remember_calls()
+            with suppress(OSError):
+                self._remember_calls()
             self.process.remove()
 
     def clean(self) -> None:

@@ -5,6 +5,23 @@
 
 from .configurations import Configuration, Plan
 from .exploring import Result, explore
-from .tables import BREAKS, HOLDS, LIMITS
+from .replaying import Replayed, StoreDiffers, Walked, replay, walk
+from .tables import BREAKS, HOLDS, LIMITS, Break
+from .world import StaleRead
 
-__all__ = ["BREAKS", "HOLDS", "LIMITS", "Configuration", "Plan", "Result", "explore"]
+__all__ = [
+    "BREAKS",
+    "HOLDS",
+    "LIMITS",
+    "Break",
+    "Configuration",
+    "Plan",
+    "Replayed",
+    "Result",
+    "StaleRead",
+    "StoreDiffers",
+    "Walked",
+    "explore",
+    "replay",
+    "walk",
+]

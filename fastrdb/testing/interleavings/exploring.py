@@ -8,7 +8,8 @@ from typing import NamedTuple, TypeAlias
 
 from fastrdb.cache.protocol import ALL_PARTS, Cell, Hold, Parts, is_hold, latest, parse_hold
 from fastrdb.cache.store import Command, Outcome, keys_of
-from .configurations import ENTRY, KEYS, Configuration
+
+from .configurations import KEYS, Configuration
 from .readers import reader_steps
 from .world import (
     NOW_MS,
@@ -105,11 +106,10 @@ def events(setup: Setup, world: World) -> Iterator[Event]:
 
 def _expiring(setup: Setup, world: World, cell: Cell) -> Iterator[int]:
     """Give the writers whose deadline in the cell may pass: the dead, and those whose COMMIT outlives it."""
-    held_by = holders(cell)
     for i, writer in enumerate(world.writers):
         hangs = writer.todo and writer.todo[0].verb in ("commits", "releases")
-        gone = writer.fate == "gone" or (setup.configuration.outlived and hangs)
-        if gone and held_by.get(writer_name(i), 0) > NOW_MS:
+        may = writer.fate == "gone" or (setup.configuration.outlived and hangs)
+        if may and holders(cell).get(writer_name(i), 0) > NOW_MS:
             yield i
 
 
@@ -134,7 +134,7 @@ class Pure:
         if request is None:
             return world, None
         if isinstance(request, Look):
-            return world, (world.cell(request.entry), tuple(map(world.cell, request.tokens)))
+            return world, (world.cell(request.entry), *map(world.cell, request.tokens))
         outcome = self._decide(request, tuple(map(world.cell, keys_of(request))))
         after = world
         for key, write in zip(keys_of(request), outcome.writes, strict=True):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fastrdb.cache.protocol import Cell, claim_mark, is_hold, parse_listing
 from fastrdb.cache.store import Claim, Fill, Get, ListTemplates, Mint, Unclaim
+
 from .configurations import ALL, ANY, ENTRY, TEMPLATE
 from .world import (
     LIFE_MS,
@@ -19,6 +20,8 @@ from .world import (
     World,
     has_listing,
     is_value,
+    one,
+    several,
     short,
     token_of,
     version_of,
@@ -58,9 +61,8 @@ def _idle(reader: Reader) -> Reader:
 
 def _look(setup: Setup, i: int) -> Step:
     def then(world: World, answer: Answer) -> tuple[World, str]:
-        entry, tokens = answer  # type: ignore[misc]  # the reply to a Look
-        assert isinstance(tokens, tuple)
-        return _judge(setup, world, i, entry, tokens, _floor(setup, world))
+        entry, *tokens = several(answer)
+        return _judge(setup, world, i, entry, tuple(tokens), _floor(setup, world))
 
     return Step(f"R{i} looks", Look(ENTRY, setup.configuration.scopes), then)
 
@@ -73,9 +75,9 @@ def _split_looks(setup: Setup, reader: Reader, i: int) -> Iterator[Step]:
 
     def got(key: bytes) -> Step:
         def then(world: World, answer: Answer) -> tuple[World, str]:
-            assert not isinstance(answer, tuple)
-            entry = answer if key == ENTRY else reader.entry
-            tokens = tuple(answer if k == key else t for k, t in zip(scopes, seen, strict=True))
+            cell = one(answer)
+            entry = cell if key == ENTRY else reader.entry
+            tokens = tuple(cell if k == key else t for k, t in zip(scopes, seen, strict=True))
             floor = _floor(setup, world) if first else reader.floor
             if UNSEEN in (entry, *tokens):
                 return world.reader(i, reader._replace(entry=entry, tokens=tokens, floor=floor)), ""
@@ -88,9 +90,7 @@ def _split_looks(setup: Setup, reader: Reader, i: int) -> Iterator[Step]:
             yield got(key)
 
 
-def _judge(
-    setup: Setup, world: World, i: int, entry: Cell, tokens: tuple[Cell, ...], floor: int
-) -> tuple[World, str]:
+def _judge(setup: Setup, world: World, i: int, entry: Cell, tokens: tuple[Cell, ...], floor: int) -> tuple[World, str]:
     reader = world.readers[i]
     if is_hold(entry) or any(is_hold(token) for token in tokens):
         return world.reader(i, _idle(reader)), "bypasses"
@@ -111,10 +111,10 @@ def _token(setup: Setup, world: World, reader: Reader, i: int) -> Step:
     needs_list = key == ALL and setup.parts.lists and not reader.confirmed
 
     def then(world: World, answer: Answer) -> tuple[World, str]:
-        assert not isinstance(answer, tuple)
+        cell = one(answer)
         looks_again = needs_list or (key == ALL and setup.parts.lists and setup.configuration.rechecks)
-        refused = is_hold(answer) or (looks_again and not _confirmed(answer))
-        token = None if is_hold(answer) or answer is None else token_of(answer)
+        refused = is_hold(cell) or (looks_again and not _confirmed(cell))
+        token = None if is_hold(cell) or cell is None else token_of(cell)
         tokens = (*reader.tokens, token)
         at = "token" if len(tokens) < len(setup.configuration.scopes) else "claim"
         after = reader._replace(at=at, tokens=tokens, refused=reader.refused or refused)

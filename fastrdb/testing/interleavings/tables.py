@@ -7,10 +7,13 @@ its readers or writers is not followed. ``LIMITS`` lose it with everything on: t
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 from fastrdb.cache.protocol import ALL_PARTS, MAX_LISTED, Parts
 
 from .configurations import ALL, ANY, DIRECTORY, ENTRY, TEMPLATE, Configuration, Plan
+
+SIZES = ((1, 3), (2, 1))  # readers, and reads of each: small enough for every run of the tests
 
 PRECISE = Plan(holds=(ENTRY,), through=True)
 WIDE = Plan(holds=(DIRECTORY,))
@@ -28,6 +31,35 @@ NULL = Configuration((Plan(table=True, names=None),), (ALL, ANY), creates=True, 
 ROW = Configuration((PRECISE, WIDE))
 ROW_ONLY = Configuration((PRECISE, PRECISE))
 PAGE = Configuration((WIDE, WIDE))
+
+UNHEARD = replace(ROW_ONLY, writers=(replace(PRECISE, outcome_lost=True), PRECISE))
+RENEWED = replace(ROW_ONLY, writers=(RENEWING, PRECISE), outlived=True, fresh="return")
+SWEPT = replace(LISTED, writers=(SWEEPING, LACKING), cells=(None, None, None, CONFIRMED))
+
+
+class Break(NamedTuple):
+    """A configuration that breaks.
+
+    Attributes:
+        configuration: Who takes part.
+        parts: The protocol, without the part.
+        mended: The configuration that holds with all parts.
+    """
+
+    configuration: Configuration
+    parts: Parts
+    mended: Configuration
+
+    @classmethod
+    def part(cls, configuration: Configuration, parts: Parts) -> Break:
+        """Give what breaks without a part of the protocol."""
+        return cls(configuration, parts, configuration)
+
+    @classmethod
+    def rule(cls, mended: Configuration, **broken: Any) -> Break:
+        """Give what breaks because a rule of the readers or writers is not followed, the fields that say so given."""
+        return cls(replace(mended, **broken), ALL_PARTS, mended)
+
 
 HOLDS: dict[str, Configuration] = {
     # one row in one directory
@@ -56,6 +88,7 @@ HOLDS: dict[str, Configuration] = {
         LISTED, writers=(replace(LACKING, formats=False), LACKING), crashes=1
     ),
     "a writer of many rows holds `all`": replace(LISTED, writers=(SWEEPING, LACKING), crashes=1),
+    "the same, under a template that was confirmed long ago": SWEPT,
     "a list of templates that is full starts again": replace(LISTED, cells=(None, None, None, FULL)),
     # writers that no row lock serialises
     "rows of one list that no lock serialises; one is killed": replace(PAGE, locked=False, crashes=1),
@@ -70,11 +103,9 @@ HOLDS: dict[str, Configuration] = {
     "COMMIT outlives its hold: never older than the last returned write": replace(
         ROW_ONLY, outlived=True, fresh="return"
     ),
-    "COMMIT outlives its hold, which is renewed": replace(
-        ROW_ONLY, writers=(RENEWING, PRECISE), outlived=True, fresh="return"
-    ),
+    "COMMIT outlives its hold, which is renewed": RENEWED,
     "COMMIT outlives its hold, lists": replace(PAGE, outlived=True, fresh="return"),
-    "a COMMIT of which nobody hears": replace(ROW_ONLY, writers=(replace(PRECISE, outcome_lost=True), PRECISE)),
+    "a COMMIT of which nobody hears": UNHEARD,
     "a COMMIT of which nobody hears, lists": replace(PAGE, writers=(replace(WIDE, outcome_lost=True), WIDE)),
     "a COMMIT that is refused": replace(ROW_ONLY, writers=(replace(BOTH, may_fail=True), PRECISE)),
     # rows that are not there
@@ -86,48 +117,41 @@ HOLDS: dict[str, Configuration] = {
     ),
 }
 
-BREAKS: dict[str, tuple[Configuration, Parts]] = {
-    "no holds: a writer killed after COMMIT leaves a stale list": (
-        Configuration((WIDE,), crashes=1),
-        Parts(holds=False),
+BREAKS: dict[str, Break] = {
+    "no holds: a writer killed after COMMIT leaves a stale list": Break.part(
+        Configuration((WIDE,), crashes=1), Parts(holds=False)
     ),
-    "no claims: a slow reader fills an old row": (Configuration((PRECISE,)), Parts(claims=False)),
-    "write-through although the hold was shared": (ROW_ONLY, Parts(sole_holder_installs=False)),
-    "write-through stamped with a token read after COMMIT": (ROW, Parts(stamp_before_commit=False)),
-    "no token taken for a valid one": (Configuration((WIDE,)), Parts(tokens_minted=False)),
-    "a fill from a snapshot that is older than its claim": (
-        Configuration((PRECISE,)),
-        Parts(fresh_snapshot=False),
+    "no claims: a slow reader fills an old row": Break.part(Configuration((PRECISE,)), Parts(claims=False)),
+    "write-through although the hold was shared": Break.part(ROW_ONLY, Parts(sole_holder_installs=False)),
+    "write-through stamped with a token read after COMMIT": Break.part(ROW, Parts(stamp_before_commit=False)),
+    "no token taken for a valid one": Break.part(Configuration((WIDE,)), Parts(tokens_minted=False)),
+    "a fill from a snapshot that is older than its claim": Break.part(
+        Configuration((PRECISE,)), Parts(fresh_snapshot=False)
     ),
-    "no lists: a template that the writer's code lacks": (LISTED, Parts(lists=False)),
-    "`all` read before `any` is held": (LISTED, Parts(hold_first=False)),
-    "confirmed without waiting for those who hold `any`": (LISTED, Parts(waits=False)),
-    "pending templates left out by the writer": (LISTED, Parts(pending_counts=False)),
-    "written through under a template that nobody listed": (
-        replace(LISTED, writers=(KNOWING, LACKING)),
-        Parts(through_listed=False),
+    "no lists: a template that the writer's code lacks": Break.part(LISTED, Parts(lists=False)),
+    "`all` read before `any` is held": Break.part(LISTED, Parts(hold_first=False)),
+    "confirmed without waiting for those who hold `any`": Break.part(LISTED, Parts(waits=False)),
+    "pending templates left out by the writer": Break.part(LISTED, Parts(pending_counts=False)),
+    "written through under a template that nobody listed": Break.part(
+        replace(LISTED, writers=(KNOWING, LACKING)), Parts(through_listed=False)
     ),
-    "a hold that was lost and renewed counts as never shared": (
-        replace(HOLDS["COMMIT outlives its hold, which is renewed"], writers=(
-            replace(RENEWING, renews_as_shared=False), PRECISE)),
-        ALL_PARTS,
+    "confirmed by an `all` that is gone": Break.rule(SWEPT, rechecks=False),
+    "a hold that was lost and renewed counts as never shared": Break.rule(
+        RENEWED, writers=(replace(RENEWING, renews_as_shared=False), PRECISE)
     ),
-    "released after a COMMIT of which nobody heard": (
-        Configuration((replace(PRECISE, outcome_lost=True, trusts_lost=True),)),
-        ALL_PARTS,
+    "released after a COMMIT of which nobody heard": Break.rule(
+        UNHEARD, writers=(replace(PRECISE, outcome_lost=True, trusts_lost=True), PRECISE)
     ),
-    "a null that does not depend on `any`": (replace(NULL, scopes=(ALL,)), ALL_PARTS),
-    "confirmed by an `all` that is gone": (
-        replace(LISTED, writers=(SWEEPING, LACKING), rechecks=False, cells=(None, None, None, CONFIRMED)), ALL_PARTS,
-    ),
+    "a null that does not depend on `any`": Break.rule(NULL, scopes=(ALL,)),
 }
 
 LIMITS: dict[str, Configuration] = {
-    "a hold is evicted: the old row, until the release": replace(
-        PAGE, writers=(WIDE,), evictions=1, loses_holds=True),
+    "a hold is evicted: the old row, until the release": replace(PAGE, writers=(WIDE,), evictions=1, loses_holds=True),
     "COMMIT outlives its hold: the old row, until the release": replace(PAGE, writers=(WIDE,), outlived=True),
     "a template's first listing while the hold on `any` is lost": replace(
-        LISTED, writers=(LACKING,), evictions=1, evictable=(ANY,), loses_holds=True, fresh="return"),
+        LISTED, writers=(LACKING,), evictions=1, evictable=(ANY,), loses_holds=True, fresh="return"
+    ),
     "a template's first listing while COMMIT outlives the hold on `any`": replace(
-        LISTED, writers=(LACKING,), outlived=True, fresh="return"),
+        LISTED, writers=(LACKING,), outlived=True, fresh="return"
+    ),
 }

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from fastrdb.cache.protocol import Cell, Parts, is_hold, parse_hold, stamp
 from fastrdb.cache.store import Command, Reply
+
 from .configurations import ALL, KEYS, SHORT, Configuration
 
 NOW_MS, LIFE_MS = 1_000, 60_000
@@ -32,7 +33,19 @@ class Look(NamedTuple):
 
 
 Request: TypeAlias = Command | Look | None
-Answer: TypeAlias = Reply | tuple[Cell, tuple[Cell, ...]]
+Answer: TypeAlias = Reply  # to a Look: the entry, then the tokens
+
+
+def one(answer: Answer) -> Cell:
+    """Give the cell that a command on one key answers with."""
+    assert not isinstance(answer, tuple)
+    return answer
+
+
+def several(answer: Answer) -> tuple[Cell, ...]:
+    """Give the cells that a look, or a command on two keys, answers with."""
+    assert isinstance(answer, tuple)
+    return answer
 
 
 class Reader(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from fastrdb.cache.protocol import Cell, is_hold, parse_listing
 from fastrdb.cache.store import Command, Get, HoldCell, HoldTable, Mint, Release
+
 from .configurations import ALL, ANY, ENTRY, TEMPLATE, Plan
 from .world import (
     LIFE_MS,
@@ -15,6 +16,8 @@ from .world import (
     Step,
     World,
     Writer,
+    one,
+    several,
     short,
     token_of,
     writer_name,
@@ -93,8 +96,8 @@ def _reads(setup: Setup, i: int) -> Step:
     """Read ``all`` before ``any`` is held: the wrong order, for a BREAKS row."""
 
     def then(world: World, answer: Answer) -> tuple[World, str]:
-        assert not isinstance(answer, tuple)
-        return world.writer(i, _after_listing(setup, i, _next(world, i), answer)), _names(setup, i, answer)
+        all_cell = one(answer)
+        return world.writer(i, _after_listing(setup, i, _next(world, i), all_cell)), _names(setup, i, all_cell)
 
     return Step(f"W{i} reads all", Get(ALL), then)
 
@@ -105,8 +108,7 @@ def _holds_table(setup: Setup, world: World, i: int) -> Step:
     command = HoldTable(ANY, ALL, writer_name(i), LIFE_MS, ours, fresh, LIFE_MS, setup.parts)
 
     def then(world: World, answer: Answer) -> tuple[World, str]:
-        assert isinstance(answer, tuple)
-        all_cell = answer[1]
+        _, all_cell = several(answer)
         used = 1 if token_of(all_cell) == fresh else 0
         world = world._replace(names=world.names + used)
         if not setup.parts.hold_first:
@@ -159,8 +161,7 @@ def _notes(setup: Setup, world: World, i: int, key: bytes) -> Step:
     fresh = world.new_name()
 
     def then(world: World, answer: Answer) -> tuple[World, str]:
-        assert not isinstance(answer, tuple)
-        token = None if is_hold(answer) else answer
+        token = None if is_hold(one(answer)) else one(answer)
         used = 1 if token == fresh else 0
         writer = _keep(setup, _next(world, i), key, token)
         return world._replace(names=world.names + used).writer(i, writer), ""
@@ -202,7 +203,13 @@ def _releases_cell(setup: Setup, world: World, i: int, key: bytes) -> Step:
         if not after.todo:
             world = world._replace(returned=max(world.returned, after.version))
             after = Writer((), version=after.version, fate=after.fate)
-        note = "" if replacement is None or fresh else f"v{after.version} stays" if answer == replacement else "without its value"
+        note = (
+            ""
+            if replacement is None or fresh
+            else f"v{after.version} stays"
+            if answer == replacement
+            else "without its value"
+        )
         return world.writer(i, after), note
 
     command = Release(key, writer_name(i), replacement, LIFE_MS if replacement else 0, setup.parts)

@@ -1,0 +1,1 @@
+"""Programs that use fastrdb as a service would."""

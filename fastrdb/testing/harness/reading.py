@@ -1,0 +1,142 @@
+"""A reader process: batches of reads, each between two looks at the truth."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+from typing import Any, NamedTuple
+
+from sqlalchemy import literal, select
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from fastrdb.cache.cache import Cache
+from fastrdb.db.sessions import SessionFactory
+
+from .judging import Answer, Item, Sandwich, Snapshot, why_stale
+from .subject import Count, Page, Read, Row, Subject
+from .truth import Truth
+
+OLD_SNAPSHOT_S = 0.1
+
+
+class Found(NamedTuple):
+    """One stale answer: the read, the answer, why, the truth; as text."""
+
+    read: str
+    answer: str
+    why: str
+    truth: str
+
+
+class Reader:
+    """Reads at random, in several ways.
+
+    Args:
+        subject: What is read.
+        cache: Where from.
+        sessions: Opens sessions.
+        old_sessions: Opens sessions in REPEATABLE READ.
+        random: Source of all choices.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        cache: Cache,
+        sessions: async_sessionmaker[AsyncSession],
+        old_sessions: async_sessionmaker[AsyncSession],
+        random: Random,
+    ) -> None:
+        self._subject, self._cache, self._random = subject, cache, random
+        self._sessions, self._old_sessions = sessions, old_sessions
+
+    async def judge_batches(
+        self, truth: Truth, size: int, cancelled: float, report: Callable[[int, Sequence[Found]], None]
+    ) -> None:
+        """Read for ever, and report after each batch how many answers were judged, and which were stale."""
+        before = await truth.snapshot()
+        while True:
+            reads = [self._subject.read(self._random) for _ in range(size)]
+            answers = await self._batch(reads, cancelled)
+            after = await truth.snapshot()
+            known = [(reads[at], answer) for at, answer in answers.items()]
+            versions = await truth.versions(_unknown(known, before, after))
+            sandwich = Sandwich(before, after, versions)
+            verdicts = [(read, answer, why_stale(read, answer, sandwich)) for read, answer in known]
+            stale = [_found(read, answer, why, sandwich) for read, answer, why in verdicts if why is not None]
+            report(len(verdicts), stale)
+            before = after
+
+    async def _batch(self, reads: Sequence[Read], cancelled: float) -> dict[int, Answer]:
+        """Read all at once: of eight, five with a factory, two in a session, one in a transaction begun before."""
+        answers: dict[int, Answer] = {}
+        numbered = list(enumerate(reads))
+        tasks: list[asyncio.Task[None]] = []
+        while numbered:
+            group, numbered = numbered[:8], numbered[8:]
+            tasks += [asyncio.ensure_future(self._alone(at, read, answers)) for at, read in group[:5]]
+            tasks.append(asyncio.ensure_future(self._together(group[5:7], answers, transaction=False)))
+            tasks.append(asyncio.ensure_future(self._together(group[7:], answers, transaction=True)))
+        for task in tasks:
+            if self._random.random() < cancelled:
+                asyncio.get_running_loop().call_later(self._random.random() * 0.01, task.cancel)
+        for failure in await asyncio.gather(*tasks, return_exceptions=True):
+            if failure is not None and not isinstance(failure, asyncio.CancelledError):
+                raise failure
+        return answers
+
+    async def _alone(self, at: int, read: Read, answers: dict[int, Answer]) -> None:
+        answers[at] = await self._answer(read, self._sessions)
+
+    async def _together(
+        self, reads: Sequence[tuple[int, Read]], answers: dict[int, Answer], *, transaction: bool
+    ) -> None:
+        async with self._sessions() as session:
+            if transaction:
+                await session.execute(select(literal(1)))
+            for at, read in reads:
+                answers[at] = await self._answer(read, session)
+
+    async def _answer(self, read: Read, db: AsyncSession | SessionFactory) -> Answer:
+        crud = self._subject.crud
+        match read:
+            case Row(fields):
+                found = await crud.get_or_none(db, self._cache, **fields)
+                return [self._item(found)] if found is not None else []
+            case Page(limit, page, order_by, ascending, fields):
+                rows = await crud.get_multi(db, self._cache, limit, page, order_by, ascending, **fields)
+                return [self._item(row) for row in rows]
+            case Count(fields):
+                return await crud.count(db, self._cache, **fields)
+
+    def _item(self, response: Any) -> Item:
+        return Item(str(getattr(response, self._subject.primary_key)), str(getattr(response, self._subject.mark)))
+
+    async def keep_old_snapshots(self) -> None:
+        """Read for ever in transactions whose snapshots are old. Their answers are not judged, but may not be cached."""
+        while True:
+            async with self._old_sessions() as session:
+                await session.execute(select(literal(1)))
+                await asyncio.sleep(self._random.random() * OLD_SNAPSHOT_S)
+                for _ in range(8):
+                    await self._answer(self._subject.read(self._random), session)
+
+
+def _unknown(known: Iterable[tuple[Read, Answer]], before: Snapshot, after: Snapshot) -> set[Item]:
+    sandwich = Sandwich(before, after)
+    return {item for _, answer in known for item in sandwich.unknown(answer)}
+
+
+def _found(read: Read, answer: Answer, why: str, truth: Sandwich) -> Found:
+    shown = {item.id for item in answer} if not isinstance(answer, int) else set()
+    keys = [key for key in truth.ids() if key in shown or not shown]
+    lines = [f"row {key}: {_state(truth.before, key)} -> {_state(truth.after, key)}" for key in keys]
+    return Found(repr(read), repr(answer), why, "; ".join(lines))
+
+
+def _state(snapshot: Snapshot, key: str) -> str:
+    image = snapshot.get(key)
+    if image is None:
+        return "nothing"
+    return f"version {image.version} {dict(image.row)}" if image.alive else f"version {image.version} deleted"

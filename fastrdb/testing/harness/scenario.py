@@ -1,0 +1,140 @@
+"""What a run of the harness is told, and what it tells."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fastrdb.cache.protocol import ALL_PARTS, Parts
+
+from .subject import Subject
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """What goes wrong, and how often. Shares are from 0 to 1, times in seconds.
+
+    Attributes:
+        late: Share of the statements, and of the messages to Redis, that arrive late.
+        late_s: How late, at most.
+        torn: Share of the pipelines to Redis that arrive in two parts with a late second one, so that other processes
+            get in between (Redis promises no more than that each command is atomic).
+        deadly: Share of the late or torn messages of a writer at which it kills itself: between its holds, before
+            COMMIT, after COMMIT, between its releases.
+        kill_every_s: Mean time between kills of some process, from outside; 0 for never.
+        evict_per_s: Cells, of those that were ever read, that each reader deletes at random; holds are left.
+        evict_tokens: Share of these that are tokens.
+        cancelled: Share of the reads that are cancelled under way.
+    """
+
+    late: float = 0.1
+    late_s: float = 0.02
+    torn: float = 0.1
+    deadly: float = 0.01
+    kill_every_s: float = 2.0
+    evict_per_s: float = 50.0
+    evict_tokens: float = 0.2
+    cancelled: float = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One run: against which servers, with whose crud, for how long, in which weather.
+
+    Attributes:
+        postgres: SQLAlchemy URL of a database, ``postgresql+asyncpg://…``, where schemas and triggers may be made.
+        redis: URL of a Redis or Valkey server. Nothing but the run's own keys is touched there.
+        subjects: What is read and written, each a module's function without arguments that builds a ``Subject``; the
+            processes get them in turn, so that two of them are the old and the new code of a deploy. None: tables of
+            the harness's own.
+        reads: Number of judged reads after which the run ends.
+        limit_s: The run also ends after so many seconds.
+        stop_at_first: It also ends with the first stale read.
+        seed: Of everything random in the processes; they still meet each other as the machine has it.
+        readers, writers: Number of processes.
+        batch: Reads that a reader process starts at once, between two looks at the truth.
+        pause_s: Mean pause between two writes of one writer task; a process has two of them.
+        hold_s: Life of a hold. A killed writer makes readers bypass for so long; a COMMIT must never take longer.
+        parts: Parts of the protocol. One switched off must make the harness find stale reads.
+        weather: What goes wrong.
+    """
+
+    postgres: str
+    redis: str
+    subjects: tuple[Callable[[], Subject], ...] = ()
+    reads: int = 200_000
+    limit_s: float = 3_600.0
+    stop_at_first: bool = False
+    seed: int = 0
+    readers: int = 3
+    writers: int = 3
+    batch: int = 32
+    pause_s: float = 0.05
+    hold_s: float = 1.0
+    parts: Parts = ALL_PARTS
+    weather: Weather = field(default_factory=Weather)
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """One answer that was older than a COMMIT which its read began after, or that was never committed.
+
+    Attributes:
+        read: What was asked for.
+        answer: What was answered.
+        why: What it contradicts.
+        truth: The rows concerned, as they were before and after the read.
+        worker: Name of the reading process.
+        after_s: Seconds since the run began.
+    """
+
+    read: str
+    answer: str
+    why: str
+    truth: str
+    worker: str
+    after_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.read} -> {self.answer}\n"
+            f"  {self.why} ({self.worker}, {self.after_s:.1f} s after the start)\n  {self.truth}"
+        )
+
+
+@dataclass(slots=True)
+class Report:
+    """What came out.
+
+    Attributes:
+        seed: That of the scenario.
+        reads: Judged reads.
+        stale: How many of them were stale.
+        examples: The first of these.
+        writes: Transactions that writers saw committed, by kind; of killed ones, those they reported before.
+        kills: Processes that were killed, from outside or by themselves, and started again.
+        cache: What ``Cache.stats`` of the readers counted: a run in which nothing is ever a hit shows nothing.
+        slowest_hold_s: Longest time from a hold to its release that a writer survived.
+        seconds: Time from the first read to the end.
+    """
+
+    seed: int
+    reads: int = 0
+    stale: int = 0
+    examples: list[Stale] = field(default_factory=list)
+    writes: Counter[str] = field(default_factory=Counter)
+    kills: int = 0
+    cache: Counter[str] = field(default_factory=Counter)
+    slowest_hold_s: float = 0.0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        rate = self.reads / self.seconds if self.seconds else 0.0
+        hits = 100 * self.cache["hits"] / max(1, self.reads)
+        lines = [
+            f"seed {self.seed}: {self.reads} reads in {self.seconds:.0f} s ({rate:.0f}/s, {hits:.0f} % hits), "
+            f"{self.writes.total()} writes, {self.kills} kills: {self.stale} stale",
+            *map(str, self.examples),
+        ]
+        return "\n".join(lines)

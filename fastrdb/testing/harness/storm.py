@@ -1,0 +1,146 @@
+"""The weather between a process and its servers: messages that are late, torn, or its last."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from typing import Any
+
+from redis.asyncio import Redis
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import await_only
+
+from fastrdb.cache.store import Command, Fill, Found, HoldCell, Release, Reply, Store
+
+from .scenario import Weather
+
+MOST_SEEN = 2_000  # keys that a process remembers, to delete them
+
+# A hold that is lost is a window that the docs describe; claims, values and tokens may go at any time.
+_EVICT = """
+if redis.call('GETRANGE', KEYS[1], 0, 1) == '"!' then return 0 end
+return redis.call('DEL', KEYS[1])
+"""
+
+
+class Sky:
+    """Decides what happens to the next message, and remembers the keys that went by.
+
+    Args:
+        mortal: Some of the messages kill the process.
+    """
+
+    def __init__(self, weather: Weather, random: Random, *, mortal: bool) -> None:
+        self.weather, self.random, self.mortal = weather, random, mortal
+        self.entries: dict[bytes, None] = {}
+        self.tokens: dict[bytes, None] = {}
+        self.slowest_hold_s = 0.0
+
+    def strikes(self, share: float) -> bool:
+        """Tell whether something of this share happens now."""
+        return self.random.random() < share
+
+    async def delay(self) -> None:
+        """Let some time go by, or the process die."""
+        if self.mortal and self.strikes(self.weather.deadly):
+            os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.sleep(self.random.random() * self.weather.late_s)
+
+    def see(self, entry: bytes, tokens: tuple[bytes, ...]) -> None:
+        """Remember keys."""
+        if entry not in self.entries and len(self.entries) < MOST_SEEN:
+            self.entries[entry] = None
+        for token in tokens:
+            if token not in self.tokens and len(self.tokens) < MOST_SEEN:
+                self.tokens[token] = None
+
+
+class StormyStore:
+    """A store whose messages meet the weather.
+
+    Pipelines are cut in two, and others get in between: Redis promises no more than that each command is atomic.
+    """
+
+    def __init__(self, store: Store, sky: Sky) -> None:
+        self._store, self._sky = store, sky
+        self._held_at: dict[bytes, float] = {}
+
+    @property
+    def epoch(self) -> bytes:
+        """That of the store."""
+        return self._store.epoch
+
+    def read(self, entry: bytes, tokens: tuple[bytes, ...], *, bulk: bool = False) -> Awaitable[Found]:
+        """Read as the store does."""
+        self._sky.see(entry, tokens)
+        return self._store.read(entry, tokens, bulk=bulk)
+
+    async def run(self, commands: Sequence[Command], *, bulk: bool = False) -> list[Reply]:
+        """Run commands, before which, after which or between which the sky may fall."""
+        sky = self._sky
+        if sky.strikes(sky.weather.late):
+            await sky.delay()
+        cut = sky.random.randrange(len(commands)) if commands and sky.strikes(sky.weather.torn) else 0
+        replies = await self._store.run(commands[:cut], bulk=bulk) if cut else []
+        if cut:
+            await sky.delay()
+        replies += await self._store.run(commands[cut:], bulk=bulk)
+        if sky.strikes(sky.weather.late):
+            await sky.delay()
+        self._watch(commands)
+        return replies
+
+    def post(self, commands: Sequence[Command], *, bulk: bool = False) -> Awaitable[list[Reply]]:
+        """Send commands; a fill may be late."""
+        sky = self._sky
+        if any(isinstance(command, Fill) for command in commands) and sky.strikes(sky.weather.late):
+            return asyncio.ensure_future(self._late(commands, bulk))
+        return self._store.post(commands, bulk=bulk)
+
+    async def _late(self, commands: Sequence[Command], bulk: bool) -> list[Reply]:
+        await self._sky.delay()
+        return await self._store.run(commands, bulk=bulk)
+
+    def _watch(self, commands: Sequence[Command]) -> None:
+        """Measure how long holds last, from the reply to the first to that of their release."""
+        now = asyncio.get_running_loop().time()
+        for command in commands:
+            if isinstance(command, HoldCell):
+                self._held_at.setdefault(command.writer, now)
+            elif isinstance(command, Release) and command.writer in self._held_at:
+                lasted = now - self._held_at.pop(command.writer)
+                self._sky.slowest_hold_s = max(self._sky.slowest_hold_s, lasted)
+
+    async def aclose(self) -> None:
+        """Close the store."""
+        await self._store.aclose()
+
+
+def make_statements_late(engine: AsyncEngine, sky: Sky) -> None:
+    """Let some statements of an engine return late, with rows that others may have changed meanwhile."""
+
+    def returned(*_: Any) -> None:
+        if sky.strikes(sky.weather.late):
+            await_only(sky.delay())
+
+    event.listen(engine.sync_engine, "after_cursor_execute", returned)
+
+
+async def evict(sky: Sky, redis: Redis) -> None:
+    """Delete cells at random for ever, as a plain client that knows nothing of the cache; holds are left."""
+    script: Callable[..., Awaitable[Any]] = redis.register_script(_EVICT)
+    while sky.weather.evict_per_s > 0:
+        await asyncio.sleep(sky.random.expovariate(sky.weather.evict_per_s))
+        keys = list(sky.tokens if sky.strikes(sky.weather.evict_tokens) else sky.entries)
+        if keys:
+            await script(keys=[sky.random.choice(keys)])
+
+
+async def sweep(redis: Redis, keys: Sequence[bytes]) -> None:
+    """Delete what a run has left behind."""
+    for start in range(0, len(keys), 500):
+        await redis.unlink(*keys[start : start + 500])

@@ -1,0 +1,210 @@
+"""A reader or a writer process, from its first breath to its last."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from random import Random
+from typing import Any, NamedTuple
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from fastrdb.cache.cache import Cache
+from fastrdb.cache.redis import RedisStore
+
+from .reading import Found, Reader
+from .scenario import Scenario, Stale
+from .storm import Sky, StormyStore, evict, make_statements_late
+from .subject import Subject
+from .truth import Truth
+from .writing import Writer
+
+NEWS_S = 0.1
+TASKS = 2  # of a writer process
+TIMEOUT_S = 10.0  # a busy machine must not pass for a Redis that is cut off, a window that the docs describe
+LOCK_TIMEOUT_MS = 500  # shorter than PostgreSQL's own look for deadlocks, which holds everybody up
+
+
+class Orders(NamedTuple):
+    """What one process is to do.
+
+    Attributes:
+        scenario: That of the run.
+        schema: Where the side tables are.
+        prefix: Leads the cache's keys.
+        reads: It is a reader, else a writer.
+        number: Which of its kind.
+        life: How many processes were started before it in this run.
+        began: When the run began, by ``time.monotonic``.
+    """
+
+    scenario: Scenario
+    schema: str
+    prefix: str
+    reads: bool
+    number: int
+    life: int
+    began: float
+
+    @property
+    def name(self) -> str:
+        """What reports call the process."""
+        return f"{'reader' if self.reads else 'writer'} {self.number}"
+
+    def subject(self) -> Subject:
+        """Build what it reads or writes."""
+        subjects = self.scenario.subjects
+        return subjects[self.number % len(subjects)]()
+
+
+@dataclass(slots=True)
+class News:
+    """What a process tells its parent, again and again.
+
+    Attributes:
+        reads, stale, writes, cache: Counts since the last time.
+        examples: The first stale reads since the last time.
+        slowest_hold_s: The longest hold so far.
+        keys: The cells that it has seen; in the last of its messages.
+        failure: A traceback: the process ends.
+    """
+
+    reads: int = 0
+    stale: int = 0
+    examples: list[Stale] = field(default_factory=list)
+    writes: Counter[str] = field(default_factory=Counter)
+    cache: Counter[str] = field(default_factory=Counter)
+    slowest_hold_s: float = 0.0
+    keys: list[bytes] = field(default_factory=list)
+    failure: str | None = None
+
+
+def work(orders: Orders, pipe: Connection) -> None:
+    """Be a process, until the parent says stop, or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+    asyncio.run(_Worker(orders, pipe).run())
+
+
+class _Worker:
+    def __init__(self, orders: Orders, pipe: Connection) -> None:
+        self._orders, self._pipe = orders, pipe
+        self._scenario = orders.scenario
+        self._random = Random(f"{orders.scenario.seed} {orders.name} {orders.life}")
+        self._sky = Sky(orders.scenario.weather, self._random, mortal=not orders.reads)
+        self._news = News()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work. Ends the process without tidying up: it might have been killed as well."""
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=_obey, args=(self._pipe, loop, self._stop), daemon=True).start()
+        try:
+            self._cache = self._stormy_cache()
+            tasks = [asyncio.ensure_future(job) for job in await self._jobs()]
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except BaseException:
+            self._news.failure = f"{self._orders.name}:\n{traceback.format_exc()}"
+        self._news.keys = [*self._sky.entries, *self._sky.tokens]
+        self._tell()
+        os._exit(self._news.failure is not None)
+
+    def _stormy_cache(self) -> Cache:
+        make = RedisStore.factory_from_url(self._scenario.redis, timeout_s=TIMEOUT_S)
+        return Cache(
+            lambda: StormyStore(make(), self._sky),
+            prefix=self._orders.prefix,
+            hold_ms=round(self._scenario.hold_s * 1_000),
+            parts=self._scenario.parts,
+        )
+
+    async def _jobs(self) -> list[Coroutine[Any, Any, None]]:
+        engine = create_async_engine(
+            self._scenario.postgres,
+            pool_size=32,  # as many as ask at once: one that is opened anew costs more than ten reads
+            max_overflow=0,
+            connect_args={"server_settings": {"lock_timeout": str(LOCK_TIMEOUT_MS)}},
+        )
+        make_statements_late(engine, self._sky)
+        jobs = self._reading(engine) if self._orders.reads else self._writing(engine)
+        return [self._stop_when_told(), self._tell_for_ever(), *await jobs]
+
+    async def _reading(self, engine: AsyncEngine) -> list[Coroutine[Any, Any, None]]:
+        subject, weather = self._orders.subject(), self._scenario.weather
+        reader = Reader(
+            subject, self._cache, _sessions(engine), _sessions(engine, "REPEATABLE READ"), self._random
+        )
+        # An engine of its own, whose statements are not late.
+        on_time = create_async_engine(self._scenario.postgres, isolation_level="AUTOCOMMIT")
+        truth = Truth(await on_time.connect(), subject, self._orders.schema)
+        return [
+            reader.judge_batches(truth, self._scenario.batch, weather.cancelled, self._count),
+            reader.keep_old_snapshots(),
+            evict(self._sky, Redis.from_url(self._scenario.redis)),
+        ]
+
+    async def _writing(self, engine: AsyncEngine) -> list[Coroutine[Any, Any, None]]:
+        writer = Writer(
+            self._orders.subject(),
+            self._cache,
+            _sessions(engine),
+            _sessions(engine, "AUTOCOMMIT"),
+            self._random,
+            self._orders.life,
+        )
+        writer.done = self._news.writes
+        return [writer.write_for_ever(self._scenario.pause_s) for _ in range(TASKS)]
+
+    # -- news
+
+    def _count(self, reads: int, stale: Sequence[Found]) -> None:
+        self._news.reads += reads
+        self._news.stale += len(stale)
+        after_s = time.monotonic() - self._orders.began
+        room = 10 - len(self._news.examples)
+        self._news.examples += [Stale(*found, self._orders.name, after_s) for found in stale[:room]]
+
+    async def _stop_when_told(self) -> None:
+        await self._stop.wait()
+
+    async def _tell_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(NEWS_S)
+            self._tell()
+
+    def _tell(self) -> None:
+        news = self._news
+        news.cache.update(self._cache.stats.snapshot())
+        news.slowest_hold_s = self._sky.slowest_hold_s
+        self._pipe.send(news)
+        self._cache.stats.reset()
+        for counts in (news.writes, news.cache):
+            counts.clear()
+        news.reads = news.stale = 0
+        news.examples = []
+
+
+def _sessions(engine: AsyncEngine, isolation: str | None = None) -> async_sessionmaker[AsyncSession]:
+    if isolation is not None:
+        engine = engine.execution_options(isolation_level=isolation)
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+def _obey(pipe: Connection, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Stop when told, and never outlive the parent: a thread, so that a busy loop does not keep us alive."""
+    try:
+        pipe.recv()
+        loop.call_soon_threadsafe(stop.set)
+        pipe.recv()
+    except (EOFError, OSError):
+        os._exit(1)

@@ -1,0 +1,178 @@
+"""A writer process: every kind of transaction that a crud's write can be in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from itertools import count
+from random import Random
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from fastrdb.cache.cache import Cache
+from fastrdb.db.sessions import SessionFactory
+from fastrdb.errors import NotFound, UniqueViolation
+
+from .subject import Row, Subject
+
+MARKS = 20_000  # of one life of a writer
+
+_EXPECTED = ("40P01", "55P03")  # deadlocks, and locks that were waited for too long
+
+
+class Rollback(Exception):
+    """Ends a transaction on purpose."""
+
+
+class Writer:
+    """Writes at random, in several ways.
+
+    Args:
+        subject: What is written.
+        cache: What must know.
+        sessions: Opens sessions.
+        committing: Opens sessions in which every statement commits by itself.
+        random: Source of all choices.
+        life: Number of this writer's life, >= 0; marks are made from it, so that no two are alike.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        cache: Cache,
+        sessions: async_sessionmaker[AsyncSession],
+        committing: async_sessionmaker[AsyncSession],
+        random: Random,
+        life: int,
+    ) -> None:
+        self._subject, self._cache, self._random = subject, cache, random
+        self._sessions, self._committing = sessions, committing
+        self._marks = count(1 + life * MARKS)
+        self.done: Counter[str] = Counter()
+
+    async def write_for_ever(self, pause_s: float) -> None:
+        """Write, with pauses between: mostly short ones, sometimes one that lets values settle in the cache."""
+        ways: dict[Callable[[], Awaitable[None]], float] = {
+            self._alone: 8,
+            self._in_session: 2,
+            self._joined: 4,
+            self._savepoint: 1,
+            self._committed_by_caller: 1,
+            self._by_itself: 2,
+            self._many: 0.5,
+            self._invalidated: 0.2,
+        }
+        while True:
+            (way,) = self._random.choices(list(ways), list(ways.values()))
+            if await self._tolerant(way):
+                self.done[way.__name__.strip("_")] += 1
+            burst = self._random.random() < 0.7
+            await asyncio.sleep(self._random.expovariate(3 / pause_s if burst else 0.4 / pause_s))
+
+    async def _tolerant(self, way: Callable[[], Awaitable[None]]) -> bool:
+        """Write, and take what several writers of few rows do to each other."""
+        try:
+            await way()
+        except (NotFound, UniqueViolation, Rollback):
+            return False
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in _EXPECTED:
+                raise
+            return False
+        return True
+
+    # -- one write
+
+    async def _write(self, db: AsyncSession | SessionFactory, key: Any, **options: Any) -> None:
+        """Change a row, or delete it, or make it anew."""
+        subject, random = self._subject, self._random
+        chance = random.random()
+        try:
+            if chance < 0.1:
+                await subject.crud.delete(db, self._cache, **self._named(key), **options)
+            else:
+                change = subject.change(random, next(self._marks))
+                await subject.crud.update(db, self._cache, change, **self._named(key), **options)
+        except NotFound:
+            await subject.crud.create(db, self._cache, subject.create(random, key, next(self._marks)), **options)
+
+    def _named(self, key: Any) -> dict[str, Any]:
+        return {self._subject.primary_key: key}
+
+    def _key(self) -> Any:
+        return self._random.choice(self._subject.ids)
+
+    def _keys(self, size: int) -> list[Any]:
+        """Give several keys in an order that all writers keep, so that they seldom deadlock."""
+        return sorted(self._random.sample(list(self._subject.ids), min(size, len(self._subject.ids))))
+
+    # -- the ways
+
+    async def _alone(self) -> None:
+        """The crud opens the session and commits."""
+        await self._write(self._sessions, self._key())
+
+    async def _in_session(self) -> None:
+        """The crud commits the caller's session, in which something was read before."""
+        async with self._sessions() as session:
+            await self._read(session)
+            await self._write(session, self._key())
+
+    async def _joined(self) -> None:
+        """Two writes and a read in the caller's transaction, which sometimes is rolled back."""
+        async with self._sessions() as session, session.begin():
+            for key in self._keys(2):
+                await self._write(session, key)
+                await self._read(session)
+            if self._random.random() < 0.25:
+                raise Rollback
+
+    async def _savepoint(self) -> None:
+        """Two writes, one of them in a savepoint that is rolled back or not."""
+        async with self._sessions() as session, session.begin():
+            first, second = self._keys(2)
+            await self._write(session, first)
+            try:
+                async with session.begin_nested():
+                    await self._write(session, second)
+                    await self._read(session)
+                    if self._random.random() < 0.5:
+                        raise Rollback
+            except Rollback:
+                pass
+
+    async def _committed_by_caller(self) -> None:
+        """Writes with ``commit=False``, and a commit by the caller."""
+        async with self._sessions() as session:
+            await self._write(session, self._key(), commit=False)
+            await session.commit()
+
+    async def _by_itself(self) -> None:
+        """In AUTOCOMMIT."""
+        await self._write(self._committing, self._key())
+
+    async def _many(self) -> None:
+        """Several rows at once, where they are not there."""
+        subject = self._subject
+        rows = [subject.create(self._random, key, next(self._marks)) for key in self._keys(2)]
+        await subject.crud.create_multi(self._sessions, self._cache, rows)
+
+    async def _invalidated(self) -> None:
+        """By hand: one row, the table, or all."""
+        crud = self._subject.crud
+        chance = self._random.random()
+        if chance < 0.5:
+            await crud.invalidate(self._cache, **self._named(self._key()))
+        elif chance < 0.8:
+            await crud.invalidate(self._cache)
+        else:
+            await crud.clear(self._cache)
+
+    async def _read(self, session: AsyncSession) -> None:
+        """Read something in a writing transaction: it may see its own writes, and must cache none."""
+        read = self._subject.read(self._random)
+        if isinstance(read, Row):
+            await self._subject.crud.get_or_none(session, self._cache, **read.fields)
