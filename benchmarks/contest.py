@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from statistics import median, quantiles
-from time import perf_counter
-from typing import Any
+from time import perf_counter, process_time
+from typing import Any, NamedTuple
 
 _MOST = 1_000_000  # operations of one turn
 
@@ -63,6 +63,13 @@ class Work:
     most: int = _MOST
 
 
+class Turn(NamedTuple):
+    """What one turn took per operation, in seconds."""
+
+    elapsed: float
+    cpu: float
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """What one contestant took.
@@ -72,6 +79,8 @@ class Figure:
         target: Greatest ratio, or ``None``.
         ratio: Median over the rounds of its time divided by that of hand-written code in the same round.
         low, high: First and third quartile of that.
+        cpu_ratio: The same as *ratio* of the processor time of this process alone: what the machine does besides, and
+            what the servers do, is not in it.
         seconds: Median time of one operation.
         by_hand_s: The same of hand-written code.
         rounds: Number of rounds.
@@ -83,6 +92,7 @@ class Figure:
     ratio: float
     low: float
     high: float
+    cpu_ratio: float
     seconds: float
     by_hand_s: float
     rounds: int
@@ -110,30 +120,30 @@ async def hold(work: Work, rounds: int, turn_s: float) -> list[Figure]:
         turn_s: About how long a turn of hand-written code takes, in seconds.
     """
     contestants = [work.by_hand, work.fastrdb, *work.beside.values()]
-    times: list[list[float]] = [[] for _ in contestants]
+    turns: list[list[Turn]] = [[] for _ in contestants]
     async with work.around():
         count = await _operations(work, turn_s)
         for number in range(rounds):
             for place in range(len(contestants)):
                 at = (number + place) % len(contestants)
-                times[at].append(await _turn(contestants[at], count) / count)
+                turns[at].append(await _turn(contestants[at], count))
     titles = [work.title, *work.beside]
     return [
-        _figure(title, work.target if at == 0 else None, times[0], own, count)
-        for at, (title, own) in enumerate(zip(titles, times[1:], strict=True))
+        _figure(title, work.target if at == 0 else None, turns[0], own, count)
+        for at, (title, own) in enumerate(zip(titles, turns[1:], strict=True))
     ]
 
 
-async def _turn(contestant: Contestant, count: int) -> float:
+async def _turn(contestant: Contestant, count: int) -> Turn:
     await contestant.prepare(count)
     before = contestant.counter() if contestant.counter is not None else 0
     gc.collect()  # or one would clear up what another one left
-    start = perf_counter()
+    start, cpu = perf_counter(), process_time()
     await contestant.run(count)
-    elapsed = perf_counter() - start
+    turn = Turn((perf_counter() - start) / count, (process_time() - cpu) / count)
     if contestant.counter is not None and (done := contestant.counter() - before) != count:
         raise WrongTurn(f"{done} of {count} operations did what is measured")
-    return elapsed
+    return turn
 
 
 async def _operations(work: Work, turn_s: float) -> int:
@@ -141,8 +151,8 @@ async def _operations(work: Work, turn_s: float) -> int:
     for contestant in (*work.beside.values(), work.fastrdb):
         await _turn(contestant, work.step)
     count = work.step
-    while (elapsed := await _turn(work.by_hand, count)) < turn_s and count < work.most:
-        wanted = min(work.most, count * min(8.0, 1.2 * turn_s / elapsed))
+    while (took := (await _turn(work.by_hand, count)).elapsed * count) < turn_s and count < work.most:
+        wanted = min(work.most, count * min(8.0, 1.2 * turn_s / took))
         count = max(count + work.step, int(wanted) // work.step * work.step)
     return min(count, work.most)
 
@@ -153,7 +163,19 @@ def same(answers: Sequence[object]) -> None:
         raise WrongTurn(f"the contestants give different answers: {answers}"[:2_000])
 
 
-def _figure(title: str, target: float | None, by_hand: Sequence[float], own: Sequence[float], count: int) -> Figure:
-    ratios = [mine / theirs for mine, theirs in zip(own, by_hand, strict=True)]
+def _figure(title: str, target: float | None, by_hand: Sequence[Turn], own: Sequence[Turn], count: int) -> Figure:
+    pairs = list(zip(own, by_hand, strict=True))
+    ratios = [mine.elapsed / theirs.elapsed for mine, theirs in pairs]
     low, _, high = quantiles(ratios, n=4, method="inclusive")
-    return Figure(title, target, median(ratios), low, high, median(own), median(by_hand), len(ratios), count)
+    return Figure(
+        title,
+        target,
+        ratio=median(ratios),
+        low=low,
+        high=high,
+        cpu_ratio=median(mine.cpu / theirs.cpu for mine, theirs in pairs),
+        seconds=median(turn.elapsed for turn in own),
+        by_hand_s=median(turn.elapsed for turn in by_hand),
+        rounds=len(pairs),
+        operations=count,
+    )

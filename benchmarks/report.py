@@ -15,7 +15,7 @@ from typing import Any
 from .contest import Figure
 
 _PACKAGES = ("sqlalchemy", "asyncpg", "redis", "hiredis", "pydantic", "uvloop")
-_HEAD = ("work", "target", "ratio", "quartiles", "by hand", "fastrdb", "")
+_HEAD = ("work", "target", "ratio", "quartiles", "of CPU", "by hand", "fastrdb", "")
 BEGIN, END = "<!-- figures: written by python -m benchmarks --readme -->", "<!-- end of figures -->"
 
 
@@ -80,6 +80,7 @@ def _row(figure: Figure, *, beside: bool) -> tuple[str, ...]:
         "" if figure.target is None else f"{figure.target:.2f}",
         f"{figure.ratio:.2f}",
         f"{figure.low:.2f} to {figure.high:.2f}",
+        f"{figure.cpu_ratio:.2f}",
         _duration(figure.by_hand_s),
         _duration(figure.seconds),
         {True: "yes", False: "NO", None: ""}[figure.met],

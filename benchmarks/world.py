@@ -37,8 +37,8 @@ class Scale:
         foreign_keys: Keys of others in Redis, where there are many.
     """
 
-    rounds: int = 60
-    turn_s: float = 0.03
+    rounds: int = 150
+    turn_s: float = 0.01
     users: int = 2_000
     callers: int = 64
     listed: int = 100

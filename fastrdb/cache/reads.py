@@ -196,9 +196,9 @@ async def _claim(cache: Cache, ask: Ask, found: Found, mark: bytes) -> tuple[Hea
     commands: list[Command] = [Mint(key, name, life) for key, name in zip(ask.tokens, fresh, strict=True)]
     if not cache.parts.tokens_minted:
         commands = [Get(key) for key in ask.tokens]
-    needs_listing = ask.listed is not None and not _confirmed(found[1][0], ask.listed)
-    if needs_listing and ask.listed is not None:
-        commands[0] = ListTemplates(ask.any_key, ask.tokens[0], (ask.listed,), fresh[0], life, cache.parts)
+    listed = ask.listed if cache.parts.lists else None
+    if listed is not None and not _confirmed(found[1][0], listed):
+        commands[0] = ListTemplates(ask.any_key, ask.tokens[0], (listed,), fresh[0], life, cache.parts)
     commands.append(Claim(ask.entry, mark, CLAIM_MS))
     store = cache.store
     try:
@@ -208,7 +208,7 @@ async def _claim(cache: Cache, ask: Ask, found: Found, mark: bytes) -> tuple[Hea
     cells = tuple(cell for cell in tokens if not isinstance(cell, tuple))
     if claimed != mark:
         return None, "bypass: someone else claimed or holds the entry"
-    if needs_listing and ask.listed is not None and not _confirmed(cells[0], ask.listed):
+    if listed is not None and not _confirmed(cells[0], listed):  # `all` may be another one than was found
         return None, "bypass: the template is not confirmed yet"
     headers = ask.stamps.headers(cells, store.epoch)
     return (headers, None) if headers.value or headers.null else (None, "bypass: a token is held")

@@ -29,6 +29,7 @@ from ..writes.reach import reached_by_delete, reached_by_update
 from ..writes.templates import templates_of
 from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, U, Unset
 from .execution import Query, read_back
+from .keyspace import key_of_row
 from .writing import Writer, Written
 
 
@@ -332,9 +333,10 @@ class Changes(Core[M, C, U, R]):
             return []
         found = []
         for keys in self._space(cache).rows:
-            if keys.unique:
-                entry, scope = keys.key(row), keys.scope(row)
-                life = self._layout.life_ms(entry)
+            entry = key_of_row(keys.bound, row)
+            # NULL is equal to nothing, so that several rows may have it under a unique key.
+            if keys.unique and entry is not None and all(row[name] is not None for name in keys.fields):
+                scope, life = keys.scope(row), self._layout.life_ms(entry)
                 stamps = scope.stamps(place.identity)
                 found.append(Through(entry, scope.value_tokens, keys.listed, stamps, payload, life))
         return found

@@ -12,6 +12,7 @@ from sqlalchemy import Table
 
 from ..cache.protocol import Parts
 from ..cache.reads import Stamps
+from ..errors import InputError
 from ..keys import BoundTemplate, Pattern, Template
 from ..writes.templates import directory_key, table_keys, templates_of
 from .model import Model
@@ -143,6 +144,10 @@ class ListKeys:
         """Give the row directory of a list, or the literal one where no column is in it."""
         return self._directory.key(given)
 
+    def directory_of_row(self, row: Mapping[str, Any]) -> bytes | None:
+        """Give the row directory that a row lies in."""
+        return key_of_row(self._directory, row)
+
     def scope(self, given: Mapping[str, Any], more: tuple[bytes, ...] = ()) -> Scope:
         """Give the scope of a list; *more* are the ``any`` tokens of other tables that its statement reads."""
         tokens = (*self._tokens.of(given), directory_key(self.directory(given)), *more)
@@ -200,12 +205,25 @@ class Keyspace:
         """Give the tokens of the directories that a write of these rows drops by the declared pattern."""
         if self._dropped is None:
             return set()
-        return {directory_key(self._dropped.key(row)) for row in rows}
+        found = {key_of_row(self._dropped, row) for row in rows}
+        return {directory_key(key) for key in found if key is not None}
 
     def dropped_by(self, given: Mapping[str, Any]) -> set[bytes]:
         """Give the token of the declared directory for the fields of a call, if they are all there."""
         complete = self._dropped is not None and set(self._dropped.columns) <= given.keys()
         return self.dropped([given]) if complete else set()
+
+
+def key_of_row(template: BoundTemplate, row: Mapping[str, Any]) -> bytes | None:
+    """Format a key from a row as it was read.
+
+    ``None`` where the row has a value that no caller could ask for (SQLite stores anything anywhere): nothing can
+    lie under such a key.
+    """
+    try:
+        return template.key(row)
+    except InputError:
+        return None
 
 
 def by_columns(model: Model, text: str) -> str:

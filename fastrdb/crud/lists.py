@@ -169,7 +169,7 @@ class Lists(Core[M, C, U, R]):
             return refused(answer, "the session's snapshot may be old, or has writes")
         if keys.listed is not None:
             directory = keys.directory(given)
-            if any(keys.directory(hidden) != directory for _, hidden in rows):
+            if any(keys.directory_of_row(hidden) != directory for _, hidden in rows):
                 return refused(answer, "what was asked for is not what the rows have")
         return Loaded(answer, self._responses.dump_list(answer), "not_round_trip")
 

@@ -14,7 +14,7 @@ from ..errors import MissingKeyField, MultipleFound, NotFound
 from ..keys import suffix
 from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, U, refused
 from .execution import Query
-from .keyspace import RowKeys, Scope
+from .keyspace import RowKeys, Scope, key_of_row
 
 
 class Rows(Core[M, C, U, R]):
@@ -191,7 +191,7 @@ class Rows(Core[M, C, U, R]):
             return refused(response, "the session's snapshot may be old, or has writes")
         if response is None or hidden is None:
             return Loaded(None, NULL)
-        if keys.key(hidden) != entry:
+        if key_of_row(keys.bound, hidden) != entry:
             return refused(response, "what was asked for is not what the row has")
         payload = self._responses.dump(response)
         return Loaded(response, payload, "not_round_trip")

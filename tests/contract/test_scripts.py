@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -122,35 +122,28 @@ def observed(replies: Sequence[Reply], asked: Sequence[Command], started_ms: int
 
 
 @pytest.fixture
-def stores(redis_url: str) -> Callable[[], tuple[RedisStore, MemoryStore]]:
-    """Give a store on a server, and one that runs ``apply`` at about the same time."""
-
-    def build() -> tuple[RedisStore, MemoryStore]:
-        return RedisStore.factory_from_url(redis_url)(), MemoryStore(clock=time.time)
-
-    return build
+async def in_redis(redis_url: str) -> AsyncIterator[RedisStore]:
+    """Give a store on a server."""
+    store = RedisStore.factory_from_url(redis_url, timeout_s=10)()
+    yield store
+    await store.aclose()
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(walk=st.lists(commands, min_size=1, max_size=30))
-async def test_scripts_and_apply_agree(
-    stores: Callable[[], tuple[RedisStore, MemoryStore]], walk: list[Command]
-) -> None:
+async def test_scripts_and_apply_agree(in_redis: RedisStore, walk: list[Command]) -> None:
     """Any sequence of commands gives equal replies, cells and lives in Redis and in ``apply``."""
-    redis, memory = stores()
+    in_memory = MemoryStore(clock=time.time)
     prefix = random_name() + b":"
     looks = [look(key) for key in KEYS for look in (Get, Life)]
     asked = [moved(each, prefix) for command in walk for each in (command, *looks)]
     started_ms = int(time.time() * 1000)
-    try:
-        in_redis = observed(await redis.run(asked), asked, started_ms)
-        in_memory = observed(await memory.run(asked), asked, started_ms)
-    finally:
-        await redis.aclose()
+    scripted = observed(await in_redis.run(asked), asked, started_ms)
+    applied = observed(await in_memory.run(asked), asked, started_ms)
     step = len(looks) + 1
     for at, command in enumerate(walk):
         here = slice(at * step, (at + 1) * step)
-        assert in_redis[here] == in_memory[here], f"after {command!r}"
+        assert scripted[here] == applied[here], f"after {command!r}"
 
 
 def test_scripts_have_their_own_names() -> None:

@@ -31,7 +31,7 @@ async def test_memory_store(check: str) -> None:
 @pytest.mark.parametrize("check", StoreContract.checks())
 async def test_redis_store(redis_url: str, check: str) -> None:
     """Valkey and Redis keep the contract."""
-    await StoreContract(RedisStore.factory_from_url(redis_url)).run(check)
+    await StoreContract(RedisStore.factory_from_url(redis_url, timeout_s=10)).run(check)
 
 
 class Careless(MemoryStore):

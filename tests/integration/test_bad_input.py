@@ -161,7 +161,8 @@ async def test_values_that_the_column_refuses(db: Any, cache: Cache) -> None:
 
 
 @pytest.mark.parametrize(
-    "window", [{"limit": 0}, {"limit": 51}, {"limit": -1}, {"limit": "5"}, {"limit": True}, {"page": 0}, {"page": 2**63}]
+    "window",
+    [{"limit": 0}, {"limit": 51}, {"limit": -1}, {"limit": "5"}, {"limit": True}, {"page": 0}, {"page": 2**63}],
 )
 async def test_windows(db: Any, cache: Cache, window: dict[str, Any]) -> None:
     """A limit or a page that is out of range names its maximum."""

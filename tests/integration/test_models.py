@@ -70,7 +70,11 @@ class Answer(BaseModel):
 
 
 async def lives(
-    crud: Crud[Any, Any, Any, Any], db: Sessions, create: BaseModel, change: BaseModel, key: Callable[[Any], dict[str, Any]]
+    crud: Crud[Any, Any, Any, Any],
+    db: Sessions,
+    create: BaseModel,
+    change: BaseModel,
+    key: Callable[[Any], dict[str, Any]],
 ) -> None:
     """Walk one row through its life: what is written, loaded and hit is one and the same."""
     async with Cache.from_url("memory://") as cache:
@@ -348,15 +352,20 @@ async def test_aliases_and_computed_fields(sqlite_url: str) -> None:
     for schema, sent in ((ItemOut, {"id": 1, "unitPrice": 3, "amount": 4, "total": 12}), (Strict, None)):
         crud: Crud[Item, ItemIn, ItemIn, Any] = Crud(Item, schema, "item:{id}", "items:{page}:{limit}")
         async with database(sqlite_url, Base.metadata) as db:
-            await lives(crud, db, ItemIn(unit_price=3, amount=4), ItemIn(unit_price=5, amount=4), lambda r: {"id": r.id})
+            await lives(
+                crud, db, ItemIn(unit_price=3, amount=4), ItemIn(unit_price=5, amount=4), lambda r: {"id": r.id}
+            )
             if sent is not None:
                 async with Cache.from_url("memory://") as cache:
                     await crud.create(db=db, redis=cache, obj_in=ItemIn(unit_price=3, amount=4), id=1)
                     for _ in range(2):
                         raw = await crud.get_json(db=db, redis=cache, id=1)
-                        assert raw == schema.model_validate(dict(id=1, unit_price=3, amount=4)).model_dump_json(
-                            by_alias=True
-                        ).encode()
+                        assert (
+                            raw
+                            == schema.model_validate(dict(id=1, unit_price=3, amount=4))
+                            .model_dump_json(by_alias=True)
+                            .encode()
+                        )
                     await crud.delete(db=db, redis=cache, id=1)
 
 

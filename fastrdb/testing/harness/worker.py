@@ -30,6 +30,7 @@ from .writing import Writer
 
 NEWS_S = 0.1
 TASKS = 2  # of a writer process
+CONNECTIONS = 6
 TIMEOUT_S = 10.0  # a busy machine must not pass for a Redis that is cut off, a window that the docs describe
 LOCK_TIMEOUT_MS = 500  # shorter than PostgreSQL's own look for deadlocks, which holds everybody up
 
@@ -131,8 +132,8 @@ class _Worker:
     async def _jobs(self) -> list[Coroutine[Any, Any, None]]:
         engine = create_async_engine(
             self._scenario.postgres,
-            pool_size=32,  # as many as ask at once: one that is opened anew costs more than ten reads
-            max_overflow=0,
+            pool_size=CONNECTIONS,
+            max_overflow=0,  # one that is opened anew costs more than ten reads
             connect_args={"server_settings": {"lock_timeout": str(LOCK_TIMEOUT_MS)}},
         )
         make_statements_late(engine, self._sky)

@@ -86,8 +86,3 @@ class Configuration:
     creates: bool = False
     rechecks: bool = True
     cells: tuple[Cell, ...] = (None, None, None, None)
-
-    @property
-    def processes(self) -> int:
-        """How many readers and writers there are."""
-        return self.readers + len(self.writers)

@@ -148,10 +148,10 @@ BREAKS: dict[str, Break] = {
 LIMITS: dict[str, Configuration] = {
     "a hold is evicted: the old row, until the release": replace(PAGE, writers=(WIDE,), evictions=1, loses_holds=True),
     "COMMIT outlives its hold: the old row, until the release": replace(PAGE, writers=(WIDE,), outlived=True),
-    "a template's first listing while the hold on `any` is lost": replace(
+    "a template's first listing while the hold on `any` is lost: the old row, until `exp`": replace(
         LISTED, writers=(LACKING,), evictions=1, evictable=(ANY,), loses_holds=True, fresh="return"
     ),
-    "a template's first listing while COMMIT outlives the hold on `any`": replace(
+    "a template's first listing while COMMIT outlives the hold on `any`: the same": replace(
         LISTED, writers=(LACKING,), outlived=True, fresh="return"
     ),
 }
