@@ -21,7 +21,7 @@ from .store import Command, Found, HoldTable, Life, ListTemplates, Mint, Reply, 
 
 T = TypeVar("T")
 
-_TRIES = 8  # cells that one insertion looks at: what must go, or has run out, goes a few at a time
+_TRIES = 32  # cells that one insertion looks at: what must go, or has run out, goes a few at a time
 
 
 class _Kept(NamedTuple):

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Executable, Row, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
-from ..db.sessions import Place, SessionFactory
+from ..db.sessions import Place, SessionFactory, place_of
 
 T = TypeVar("T")
 
@@ -81,13 +81,16 @@ def _fetch(
 ) -> Fetched:
     began = not session.in_transaction()
     connection = connect(session, mapper)
-    allowed = place.may_fill and not place.bound and not _replica(connection, place)
-    checked = allowed and not began and place.dialect == "postgresql" and not place.autocommit
-    idle = _idle(connection, place)
+    found = place_of(connection, place)
+    allowed = found.may_fill and not place.bound and found.identity == place.identity
+    allowed = allowed and not _replica(connection, found)
+    checked = allowed and not began and found.dialect == "postgresql" and not found.autocommit
+    idle = _idle(connection, found)
     rows = _rows(connection, query, checked, parameters, build)
-    if place.dialect == "sqlite":
-        return Fetched(rows.built, allowed and idle is not None and _idle(connection, place) == idle)
-    return Fetched(rows.built, allowed and (began or place.autocommit or rows.unwritten))
+    if found.dialect == "sqlite":
+        alone = began and not found.shared
+        return Fetched(rows.built, allowed and (alone or (idle is not None and _idle(connection, found) == idle)))
+    return Fetched(rows.built, allowed and (began or found.autocommit or rows.unwritten))
 
 
 class _Rows(NamedTuple):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from inspect import isasyncgen, isgenerator
+from typing import Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, StaticPool
+from sqlalchemy.exc import UnboundExecutionError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -18,7 +20,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Mapper, Session, SessionTransactionOrigin
 
 from ..errors import SessionRefused
-from .transactions import Transactions, watch
+from .transactions import Transactions, watch, watched
 
 SessionFactory: TypeAlias = Callable[[], AsyncSession]
 Database: TypeAlias = AsyncSession | SessionFactory | async_scoped_session[Any]
@@ -30,21 +32,32 @@ class Place:
 
     Attributes:
         identity: Name of the database and its schema map: what two databases on one Redis differ in.
+        schemas: Its schema map.
         dialect: Name of the dialect, ``"postgresql"`` or ``"sqlite"``.
         bound: The session is bound to a Connection, whose transaction is never ours.
         private: An in-memory database, which no other process can see.
+        shared: All sessions talk over one driver connection, and see each other's open writes.
         may_fill: Its isolation level lets a SELECT be cached at all.
         autocommit: Every statement commits by itself.
         transactions: What is known of its open transactions.
     """
 
     identity: bytes
+    schemas: Mapping[Any, Any]
     dialect: str
     bound: bool
     private: bool
+    shared: bool
     may_fill: bool
     autocommit: bool
     transactions: Transactions
+
+
+class _Known(NamedTuple):
+    """What a factory was made of when it was called, and where its sessions' statements then went."""
+
+    parts: tuple[Any, ...]
+    place: Place
 
 
 class Places:
@@ -52,37 +65,49 @@ class Places:
 
     def __init__(self) -> None:
         self._of_bind: WeakKeyDictionary[Any, Place] = WeakKeyDictionary()
-        self._of_factory: WeakKeyDictionary[Any, Place] = WeakKeyDictionary()
+        self._of_factory: WeakKeyDictionary[Any, dict[Any, _Known]] = WeakKeyDictionary()
         self.last: Place | None = None
 
     def of(self, db: AsyncSession | SessionFactory, mapper: Mapper[Any]) -> Place:
-        """Give the place of a session's, or of a factory's, statements on a mapper."""
-        self.last = self._find(db, mapper)
+        """Give the place of a session's, or of a factory's, statements on a mapper.
+
+        A factory is called once and remembered; an ``async_sessionmaker`` that was configured anew is called again.
+
+        Raises:
+            SessionRefused: The factory gives no AsyncSession, or the session is bound to no database.
+        """
+        self.last = self._of_session(db, mapper) if isinstance(db, AsyncSession) else self._of_callable(db, mapper)
         return self.last
 
-    def _find(self, db: AsyncSession | SessionFactory, mapper: Mapper[Any]) -> Place:
-        if isinstance(db, AsyncSession):
-            return self._of_session(db, mapper)
+    def _of_callable(self, factory: SessionFactory, mapper: Mapper[Any]) -> Place:
+        # A bound method is a new object each time it is looked up: what lasts is whose method it is.
+        owner, name = getattr(factory, "__self__", factory), getattr(factory, "__name__", None)
+        parts = (factory.kw.get("bind"), factory.kw.get("binds")) if isinstance(factory, async_sessionmaker) else ()
         try:
-            known = self._of_factory.get(db)
-        except TypeError:  # no weak reference to it: a built-in callable
-            return self._of_session(_opened(db), mapper)
-        if known is None:
-            known = self._of_factory[db] = self._of_session(_opened(db), mapper)
-        return known
+            kept = self._of_factory.setdefault(owner, {})
+        except TypeError:  # neither hashable nor weakly referable
+            kept = {}
+        known = kept.get(name)
+        if known is None or known.parts != parts:
+            known = kept[name] = _Known(parts, self._of_session(_opened(factory), mapper))
+        return known.place
 
     def _of_session(self, session: AsyncSession, mapper: Mapper[Any]) -> Place:
-        bind = session.bind
-        place = self._of_bind.get(bind) if bind is not None else None
-        if place is not None:
-            return place
-        sync_bind = session.sync_session.get_bind(mapper)
-        place = self._of_bind.get(sync_bind)
+        try:
+            bind = session.sync_session.get_bind(mapper)
+        except UnboundExecutionError as error:
+            raise SessionRefused(f"db: the session has no engine for {mapper.class_.__name__}; bind it to one") from error
+        place = self._of_bind.get(bind)
         if place is None:
-            place = self._of_bind[sync_bind] = _place(sync_bind)
-        if isinstance(bind, AsyncEngine) and bind.sync_engine is sync_bind:
-            self._of_bind[bind] = place
+            place = self._of_bind[bind] = _place(bind)
         return place
+
+
+def place_of(connection: Connection, expected: Place) -> Place:
+    """Give the place that a connection really leads to: factories, and sessions that route, may surprise."""
+    if watched(connection) is expected.transactions and _schemas(connection) == expected.schemas:
+        return expected
+    return replace(_place(connection), bound=expected.bound)
 
 
 def resolve(db: object) -> AsyncSession | SessionFactory:
@@ -104,6 +129,7 @@ def resolve(db: object) -> AsyncSession | SessionFactory:
         Session: "a sync Session",
         AsyncConnection: "an AsyncConnection",
         AsyncEngine: "an AsyncEngine",
+        Engine: "a sync Engine",
     }
     for kind, words in refused.items():
         if isinstance(db, kind):
@@ -138,6 +164,8 @@ def answers_from_cache(session: AsyncSession, place: Place) -> bool:
         transaction = place.transactions.get(connection)
         if transaction is None or transaction.writes or transaction.effects is not None:
             return False
+        if _schemas(connection) != place.schemas:
+            return False
     return True
 
 
@@ -151,26 +179,41 @@ def _connections(session: Session) -> set[Connection]:
 
 
 def _opened(factory: SessionFactory) -> AsyncSession:
-    session = resolve(factory())
+    given: object = factory()
+    if isinstance(given, Coroutine):
+        given.close()  # it would complain that nobody awaited it
+        raise SessionRefused("db: a coroutine function; pass an AsyncSession or an async_sessionmaker")
+    if isasyncgen(given) or isgenerator(given):
+        raise SessionRefused("db: a generator, so a dependency; pass an AsyncSession that it yields")
+    session = resolve(given)
     if not isinstance(session, AsyncSession):
-        raise SessionRefused("db: a factory must give an AsyncSession")
+        raise SessionRefused("db: a factory of factories; pass an AsyncSession or an async_sessionmaker")
     return session
 
 
 def _place(bind: Engine | Connection) -> Place:
     engine = bind.engine
-    url = engine.url
-    options = bind.get_execution_options()
-    database = url.database or ""
-    dialect = engine.dialect
-    schemas = sorted((options.get("schema_translate_map") or {}).items(), key=repr)
-    isolation = options.get("isolation_level") or getattr(dialect, "_on_connect_isolation_level", None) or ""
+    database, dialect, schemas = engine.url.database or "", engine.dialect.name, _schemas(bind)
+    isolation = _isolation(bind)
     return Place(
-        identity=repr((dialect.name, database, schemas)).encode(),
-        dialect=dialect.name,
+        identity=repr((dialect, database, sorted(schemas.items(), key=repr))).encode(),
+        schemas=schemas,
+        dialect=dialect,
         bound=isinstance(bind, Connection),
-        private=dialect.name == "sqlite" and ("memory" in str(url.query) or database in ("", ":memory:")),
-        may_fill=isolation.replace("_", " ").upper() != "READ UNCOMMITTED",
-        autocommit=isolation.upper() == "AUTOCOMMIT",
+        private=dialect == "sqlite" and ("memory" in str(engine.url.query) or database in ("", ":memory:")),
+        shared=isinstance(engine.pool, StaticPool),
+        may_fill=isolation != "READ UNCOMMITTED",
+        autocommit=isolation == "AUTOCOMMIT",
         transactions=watch(engine),
     )
+
+
+def _schemas(bind: Engine | Connection) -> Mapping[Any, Any]:
+    return bind.get_execution_options().get("schema_translate_map") or {}
+
+
+def _isolation(bind: Engine | Connection) -> str:
+    level = bind.get_execution_options().get("isolation_level")
+    # The level that ``create_engine`` was given is kept nowhere else.
+    level = level or getattr(bind.engine.dialect, "_on_connect_isolation_level", None) or ""
+    return str(level).replace("_", " ").upper()

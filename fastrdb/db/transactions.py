@@ -18,7 +18,8 @@ from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.util import await_only
 
 _OPTION = "fastrdb_transactions"
-_WRITING = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|LOCK)\b", re.IGNORECASE)
+_WRITING = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|LOCK|FOR (?:KEY )?SHARE)\b", re.IGNORECASE)
+_BEGIN = re.compile(r"\s*BEGIN\b", re.IGNORECASE)  # what listeners send to make SQLite's driver begin
 _REMEMBERED = 2_000  # statement texts whose kind is remembered
 
 
@@ -92,7 +93,7 @@ class Transactions:
     def _plain(self, statement: str, context: ExecutionContext | None) -> bool:
         compiled: Any = getattr(context, "compiled", None)
         if compiled is None or compiled.statement is None:
-            return False
+            return _BEGIN.match(statement) is not None
         if not compiled.statement.is_select or compiled.statement.is_text:
             return False
         kind = self._kinds.get(statement)
@@ -113,6 +114,7 @@ def watch(engine: Engine) -> Transactions:
     if not event.contains(engine, "begin", _on_begin):
         event.listen(engine, "begin", _on_begin)
         event.listen(engine, "before_cursor_execute", _on_statement)
+        event.listen(engine, "savepoint", _on_savepoint)
         event.listen(engine, "commit", _on_commit)
         event.listen(engine, "rollback", _on_rollback)
         event.listen(engine, "handle_error", _on_error)
@@ -121,18 +123,19 @@ def watch(engine: Engine) -> Transactions:
 
 def transaction_of(connection: Connection) -> Transaction | None:
     """Give what is known of the connection's transaction; ``None`` if nothing is."""
-    watched = _watched(connection)
-    return watched.get(connection) if watched is not None else None
+    transactions = watched(connection)
+    return transactions.get(connection) if transactions is not None else None
 
 
-def _watched(connection: Connection) -> Transactions | None:
+def watched(connection: Connection) -> Transactions | None:
+    """Give the transactions of the connection's engine; ``None`` if it was opened before the engine was watched."""
     found: Transactions | None = connection.get_execution_options().get(_OPTION)
     return found
 
 
 def _on_begin(connection: Connection) -> None:
-    if (watched := _watched(connection)) is not None:
-        watched.began(connection)
+    if (transactions := watched(connection)) is not None:
+        transactions.began(connection)
 
 
 def _on_statement(
@@ -143,8 +146,17 @@ def _on_statement(
     context: ExecutionContext | None,
     executemany: bool,
 ) -> None:
-    if (watched := _watched(connection)) is not None:
-        watched.sent(connection, statement, context)
+    if (transactions := watched(connection)) is not None:
+        transactions.sent(connection, statement, context)
+
+
+def _on_savepoint(connection: Connection, name: str | None) -> None:
+    """Begin first: where SQLite's driver has not, releasing the outermost savepoint would commit, unnoticed."""
+    if connection.dialect.name != "sqlite":
+        return
+    driver: Any = connection.connection.driver_connection
+    if not driver.in_transaction and driver.isolation_level is not None:  # None: AUTOCOMMIT
+        connection.exec_driver_sql("BEGIN")
 
 
 def _on_commit(connection: Connection) -> None:
@@ -154,8 +166,7 @@ def _on_commit(connection: Connection) -> None:
 
 
 def _on_rollback(connection: Connection) -> None:
-    watched = _watched(connection)
-    transaction = watched.get(connection) if watched is not None else None
+    transaction = transaction_of(connection)
     if transaction is not None and transaction.effects is not None:
         transaction.effects.forget()
         transaction.effects = None

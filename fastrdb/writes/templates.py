@@ -84,9 +84,9 @@ class TableTemplates:
 
 def templates_of(table: Table) -> TableTemplates:
     """Give what is known of a table's templates."""
-    found: TableTemplates | None = table.info.get(_KEY)
-    if found is None:
-        found = table.info.setdefault(_KEY, TableTemplates(table))
+    if _KEY not in table.info:
+        table.info.setdefault(_KEY, TableTemplates(table))
+    found: TableTemplates = table.info[_KEY]
     return found
 
 

@@ -507,7 +507,7 @@ def test_relationships_are_refused() -> None:
 
 
 def test_a_field_that_the_model_lacks_is_refused() -> None:
-    """A response field that nothing of the model can fill is refused at construction, and the message names what can."""
+    """A response field that nothing of the model can fill is refused at construction; the message names what can."""
 
     class Base(DeclarativeBase):
         pass

@@ -74,7 +74,9 @@ async def test_create_gives_the_row(db: AsyncSession, redis: Redis) -> None:
     user = await user_crud.create(db=db, redis=redis, obj_in=JOHN, email=JOHN.email)
     assert isinstance(user, UserResponse)
     assert (user.id, user.is_active, user.created_at == user.updated_at) == (1, True, True)
-    assert json.loads(await redis.get("user:email:john@example.com")) == user.model_dump(mode="json")
+    stored = await redis.get("user:email:john@example.com")
+    assert stored is not None
+    assert json.loads(stored) == user.model_dump(mode="json")
 
 
 async def test_get_finds_and_misses(db: AsyncSession, redis: Redis) -> None:
@@ -135,7 +137,7 @@ async def test_delete_removes_it_everywhere(db: AsyncSession, redis: Redis) -> N
     """After ``delete`` neither ``get`` nor a list finds the row, though both had it cached."""
     await user_crud.create(db=db, redis=redis, obj_in=JOHN, email=JOHN.email)
     assert len(await user_crud.get_multi(db=db, redis=redis)) == 1
-    assert await user_crud.delete(db=db, redis=redis, email=JOHN.email) is None
+    await user_crud.delete(db=db, redis=redis, email=JOHN.email)
     assert await user_crud.get_multi(db=db, redis=redis) == []
     with pytest.raises(NoResultFound):
         await user_crud.get(db=db, redis=redis, email=JOHN.email)

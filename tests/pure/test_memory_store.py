@@ -121,9 +121,8 @@ def test_threads_and_loops_share_a_store() -> None:
     won: list[bytes] = []
 
     async def claim(mark: bytes) -> None:
-        for entry in entries:
-            if await store.run([Claim(entry, mark, LIFE_MS)]) == [mark]:
-                won.append(entry)
+        replies = [await store.run([Claim(entry, mark, LIFE_MS)]) for entry in entries]
+        won.extend(entry for entry, reply in zip(entries, replies, strict=True) if reply == [mark])
 
     threads = [threading.Thread(target=anyio.run, args=(claim, b'"?%d"' % n)) for n in range(4)]
     for thread in threads:

@@ -121,7 +121,7 @@ def test_filling(cell: Cell, mark: bytes, value: bytes) -> None:
 
 @given(entries, names, st.booleans())
 def test_holding(cell: Cell, writer: bytes, again: bool) -> None:
-    """Whatever lay there, the writer holds the cell then, beside every other live writer, and sharing is not forgotten."""
+    """Whatever lay there, the writer holds it then, beside every other live one, and sharing is not forgotten."""
     after = protocol.parse_hold(protocol.hold(cell, writer, NOW, NOW + 3_000, again=again))
     before = protocol.parse_hold(cell) if cell is not None and protocol.is_hold(cell) else Hold(False, {})
     live = {name for name, until in before.writers.items() if until > NOW}
@@ -160,7 +160,7 @@ def test_nothing_is_left_by_writers_that_met(steps: list[tuple[bytes, bool]]) ->
             cell = protocol.hold(cell, writer, NOW, NOW + 3_000)
             met[writer] = {writer}
             for others in met.values():
-                others |= met.keys()
+                others.update(met)
         elif not holds_now and writer in met:
             cell = protocol.release(cell, writer, NOW, b"value of " + writer)
             alone = met.pop(writer) == {writer}
@@ -217,7 +217,7 @@ def test_parts_can_be_switched_off() -> None:
     assert protocol.release(shared, b"w", NOW, b"v", Parts(sole_holder_installs=False)) == b"v"
     listed = protocol.list_templates(shared, None, [b"t"], b"fresh", NOW, Parts(waits=False))
     assert listed == b"fresh\nt\t"
-    assert ALL_PARTS == Parts()
+    assert Parts() == ALL_PARTS
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""A small service in the shape in which users of FastRDB write theirs: one module each for models, schemas, cruds, app."""
+"""A small service in the shape of FastRDB's users: models, schemas, cruds and the app, a module each."""

@@ -120,9 +120,9 @@ def by_group(random: Random) -> Read:
     if random.random() < 0.25:
         group["flag"] = True
     match random.random():
-        case p if p < 0.7:
+        case p if p < 0.8:
             return _row(random)
-        case p if p < 0.9:
+        case p if p < 0.95:
             return _page(random, group)
         case _:
             return Count(group)
@@ -131,9 +131,9 @@ def by_group(random: Random) -> Read:
 def by_page(random: Random) -> Read:
     """Give a read of the old code: lists and counts of the whole table, with filters."""
     match random.random():
-        case p if p < 0.7:
+        case p if p < 0.8:
             return _row(random)
-        case p if p < 0.9:
+        case p if p < 0.95:
             return _page(random, {"flag": True} if random.random() < 0.25 else {})
         case _:
             return Count({"flag": True} if random.random() < 0.5 else {})

@@ -16,7 +16,8 @@ class Weather:
     """What goes wrong, and how often. Shares are from 0 to 1, times in seconds.
 
     Attributes:
-        late: Share of the statements, and of the messages to Redis, that arrive late.
+        late: Share of a reader's statements, and of its messages to Redis, that arrive late.
+        late_writes: The same of a writer.
         late_s: How late, at most.
         torn: Share of the pipelines to Redis that arrive in two parts with a late second one, so that other processes
             get in between (Redis promises no more than that each command is atomic).
@@ -28,12 +29,13 @@ class Weather:
         cancelled: Share of the reads that are cancelled under way.
     """
 
-    late: float = 0.1
+    late: float = 0.05
+    late_writes: float = 0.25
     late_s: float = 0.02
-    torn: float = 0.1
-    deadly: float = 0.01
-    kill_every_s: float = 2.0
-    evict_per_s: float = 50.0
+    torn: float = 0.05
+    deadly: float = 0.003
+    kill_every_s: float = 5.0
+    evict_per_s: float = 20.0
     evict_tokens: float = 0.2
     cancelled: float = 0.002
 
@@ -54,7 +56,7 @@ class Scenario:
         seed: Of everything random in the processes; they still meet each other as the machine has it.
         readers, writers: Number of processes.
         batch: Reads that a reader process starts at once, between two looks at the truth.
-        pause_s: Mean pause between two writes of one writer task; a process has two of them.
+        pause_s: Mean pause between two writes of one of a writer process's two tasks.
         hold_s: Life of a hold. A killed writer makes readers bypass for so long; a COMMIT must never take longer.
         parts: Parts of the protocol. One switched off must make the harness find stale reads.
         weather: What goes wrong.
@@ -69,9 +71,9 @@ class Scenario:
     seed: int = 0
     readers: int = 3
     writers: int = 3
-    batch: int = 32
-    pause_s: float = 0.05
-    hold_s: float = 1.0
+    batch: int = 64
+    pause_s: float = 0.2
+    hold_s: float = 0.7
     parts: Parts = ALL_PARTS
     weather: Weather = field(default_factory=Weather)
 

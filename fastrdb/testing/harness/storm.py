@@ -31,11 +31,12 @@ class Sky:
     """Decides what happens to the next message, and remembers the keys that went by.
 
     Args:
-        mortal: Some of the messages kill the process.
+        mortal: It is a writer's, whose messages are late more often, and sometimes its last.
     """
 
     def __init__(self, weather: Weather, random: Random, *, mortal: bool) -> None:
         self.weather, self.random, self.mortal = weather, random, mortal
+        self.late = weather.late_writes if mortal else weather.late
         self.entries: dict[bytes, None] = {}
         self.tokens: dict[bytes, None] = {}
         self.slowest_hold_s = 0.0
@@ -82,14 +83,14 @@ class StormyStore:
     async def run(self, commands: Sequence[Command], *, bulk: bool = False) -> list[Reply]:
         """Run commands, before which, after which or between which the sky may fall."""
         sky = self._sky
-        if sky.strikes(sky.weather.late):
+        if sky.strikes(sky.late):
             await sky.delay()
         cut = sky.random.randrange(len(commands)) if commands and sky.strikes(sky.weather.torn) else 0
         replies = await self._store.run(commands[:cut], bulk=bulk) if cut else []
         if cut:
             await sky.delay()
         replies += await self._store.run(commands[cut:], bulk=bulk)
-        if sky.strikes(sky.weather.late):
+        if sky.strikes(sky.late):
             await sky.delay()
         self._watch(commands)
         return replies
@@ -97,7 +98,7 @@ class StormyStore:
     def post(self, commands: Sequence[Command], *, bulk: bool = False) -> Awaitable[list[Reply]]:
         """Send commands; a fill may be late."""
         sky = self._sky
-        if any(isinstance(command, Fill) for command in commands) and sky.strikes(sky.weather.late):
+        if any(isinstance(command, Fill) for command in commands) and sky.strikes(sky.late):
             return asyncio.ensure_future(self._late(commands, bulk))
         return self._store.post(commands, bulk=bulk)
 
@@ -124,7 +125,7 @@ def make_statements_late(engine: AsyncEngine, sky: Sky) -> None:
     """Let some statements of an engine return late, with rows that others may have changed meanwhile."""
 
     def returned(*_: Any) -> None:
-        if sky.strikes(sky.weather.late):
+        if sky.strikes(sky.late):
             await_only(sky.delay())
 
     event.listen(engine.sync_engine, "after_cursor_execute", returned)

@@ -143,7 +143,12 @@ class _Worker:
     async def _reading(self, engine: AsyncEngine) -> list[Coroutine[Any, Any, None]]:
         subject, weather = self._orders.subject(), self._scenario.weather
         reader = Reader(
-            subject, self._cache, _sessions(engine), _sessions(engine, "REPEATABLE READ"), self._random
+            subject,
+            self._cache,
+            _sessions(engine),
+            _sessions(engine, "AUTOCOMMIT"),
+            _sessions(engine, "REPEATABLE READ"),
+            self._random,
         )
         # An engine of its own, whose statements are not late.
         on_time = create_async_engine(self._scenario.postgres, isolation_level="AUTOCOMMIT")

@@ -54,7 +54,7 @@ class Writer:
         self.done: Counter[str] = Counter()
 
     async def write_for_ever(self, pause_s: float) -> None:
-        """Write, with pauses between: mostly short ones, sometimes one that lets values settle in the cache."""
+        """Write, with pauses between: mostly short ones, and some that let values settle in the cache."""
         ways: dict[Callable[[], Awaitable[None]], float] = {
             self._alone: 8,
             self._in_session: 2,
@@ -69,8 +69,8 @@ class Writer:
             (way,) = self._random.choices(list(ways), list(ways.values()))
             if await self._tolerant(way):
                 self.done[way.__name__.strip("_")] += 1
-            burst = self._random.random() < 0.7
-            await asyncio.sleep(self._random.expovariate(3 / pause_s if burst else 0.4 / pause_s))
+            mean_s = pause_s / 4 if self._random.random() < 0.7 else pause_s * 2.75
+            await asyncio.sleep(self._random.expovariate(1 / mean_s))
 
     async def _tolerant(self, way: Callable[[], Awaitable[None]]) -> bool:
         """Write, and take what several writers of few rows do to each other."""
