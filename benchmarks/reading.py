@@ -55,7 +55,7 @@ class OneRow:
             fastrdb=self._hitting(self._side_by_side(self._by_factory)),
             around=self._all_cached,
             beside={SESSION: self._hitting(self._side_by_side(self._by_session))},
-            step=callers,
+            step=callers * 8,
         )
 
     def cold(self) -> Work:

@@ -35,7 +35,7 @@ class Lane:
 
     def __init__(self, dial: Dial, timeout_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._context = Context()  # callbacks and tasks are no caller's: they keep no context variables alive
+        self._context = Context()  # callbacks are no caller's: they keep no context variables alive
         self._dial, self._timeout_s = dial, timeout_s
         self._pid = os.getpid()
         self._closed = False
@@ -144,11 +144,11 @@ class Lane:
             self._after_fork()
         if self._closed:
             self._fail_waiting(partial(CacheClosed, "the cache was closed"))
-        elif self._connecting is None:
+        elif self._connecting is None or self._connecting.done():
             if self._loop.time() < self._not_before:
                 self._fail_waiting(self._refusal)
             else:
-                self._connecting = self._loop.create_task(self._open(), name="fastrdb-connect", context=self._context)
+                self._connecting = self._loop.create_task(self._open(), name="fastrdb-connect", context=Context())
 
     async def _open(self) -> None:
         try:

@@ -217,6 +217,15 @@ def _live(cell: Cell, now_ms: int) -> frozenset[bytes]:
     return frozenset(name for name, until in parse_hold(cell).writers.items() if until > now_ms)
 
 
+def lost(any_cell: Cell, writer: bytes, now_ms: int) -> bool:
+    """Tell whether a writer's hold on ``any`` has ended before the writer let go.
+
+    A template that was first listed since then did not wait for this writer, and what lies under it may be old. The
+    writer does not know it and cannot name its entries: it must drop ``all``.
+    """
+    return writer not in _live(any_cell, now_ms)
+
+
 def latest(cell: bytes) -> int:
     """Give the last deadline of a hold, in milliseconds: the cell's own life ends then."""
     return max(parse_hold(cell).writers.values(), default=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
 
 from ..errors import CacheUnavailable
 from . import protocol
@@ -43,17 +43,21 @@ class Stamps:
         self.context, self.value_tokens, self.parts = context, value_tokens, parts
         self._epoch = b""
         self._known: dict[tuple[Cell, ...], Headers] = {}
+        self._last_tokens: tuple[Cell, ...] | None = None
+        self._last = Headers(None, None)
 
     def headers(self, tokens: tuple[Cell, ...], epoch: bytes) -> Headers:
         """Give the stamps under these tokens, of a server with this run id."""
+        if tokens is self._last_tokens and epoch is self._epoch:  # those who share a round trip share the tuple
+            return self._last
         if epoch != self._epoch or len(self._known) > _REMEMBERED:
             self._known.clear()
-            self._epoch = epoch
         found = self._known.get(tokens)
         if found is None:
             found = self._known[tokens] = Headers(
                 self.stamp(tokens[: self.value_tokens], epoch), self.stamp(tokens, epoch)
             )
+        self._epoch, self._last_tokens, self._last = epoch, tokens, found
         return found
 
     def stamp(self, tokens: tuple[Cell, ...], epoch: bytes) -> bytes | None:
@@ -106,16 +110,14 @@ NULL = b"null"
 
 
 def hit(stamps: Stamps, found: Found, epoch: bytes) -> bytes | None:
-    """Give the stored bytes, stamp included, if they may be served."""
+    """Give the stored bytes, stamp included, if they may be served; ``NULL`` itself for "there is no such row"."""
     raw, tokens = found
     if raw is None:
         return None
-    headers = stamps.headers(tokens, epoch)
-    if headers.value is not None and raw.startswith(headers.value) and not raw.endswith(NULL):
+    value, null = stamps.headers(tokens, epoch)
+    if value is not None and raw.startswith(value) and not raw.endswith(NULL):
         return raw
-    if headers.null is not None and raw.startswith(headers.null) and raw[protocol.STAMP_LENGTH :] == NULL:
-        return raw
-    return None
+    return NULL if null is not None and raw == null + NULL else None
 
 
 async def miss(cache: Cache, ask: Ask, found: Found, load: Load[T], decode: Decode[T]) -> T:
@@ -133,7 +135,7 @@ async def miss(cache: Cache, ask: Ask, found: Found, load: Load[T], decode: Deco
         return await _aside(cache, "bypass: unreachable", load)
     if (raw := hit(ask.stamps, again, cache.store.epoch)) is not None:
         cache.stats.hits += 1
-        return decode(raw)
+        return decode(raw) if raw is not NULL else cast("T", None)
     return await _aside(cache, "miss: waited for another's load in vain", load)
 
 

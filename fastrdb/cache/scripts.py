@@ -26,7 +26,10 @@ from .store import (
     Life,
     ListTemplates,
     Mint,
+    OfTable,
     Release,
+    ReleaseTable,
+    RenewTable,
     Reply,
     Unclaim,
     keys_of,
@@ -134,6 +137,36 @@ local function list(any, key, fresh, life, waits, first)
 end
 """
 
+_RELEASES = """
+local function release(key, cell, writer, replacement, ttl, even_shared)
+  if held(cell) then
+    local shared, names, deadlines = parse(cell)
+    local rest = {}
+    for _, name in ipairs(names) do
+      if name ~= writer and deadlines[name] > now then rest[#rest + 1] = name end
+    end
+    if #rest > 0 then return put(key, true, rest, deadlines) end
+    local sole = (not shared and #names == 1) or even_shared
+    if deadlines[writer] and sole and replacement then
+      redis.call('SET', key, replacement, 'PX', ttl)
+      return 1
+    end
+  end
+  redis.call('DEL', key)
+  return false
+end
+"""
+
+_LOSSES = """
+local function drop_if_lost(any, all, writer)
+  if held(any) then
+    local _, _, deadlines = parse(any)
+    if deadlines[writer] and deadlines[writer] > now then return end
+  end
+  release(all, redis.call('GET', all), writer)
+end
+"""
+
 _MINT = """
 local cell = redis.call('GET', KEYS[1])
 if not cell then
@@ -186,21 +219,19 @@ return list(redis.call('GET', KEYS[1]), KEYS[2], ARGV[1], ARGV[2], ARGV[3], 4)
 """
 
 _RELEASE = """
-local cell, rest = redis.call('GET', KEYS[1]), {}
-if held(cell) then
-  local shared, names, deadlines = parse(cell)
-  for _, name in ipairs(names) do
-    if name ~= ARGV[1] and deadlines[name] > now then rest[#rest + 1] = name end
-  end
-  if #rest > 0 then return put(KEYS[1], true, rest, deadlines) end
-  local sole = (not shared and #names == 1) or ARGV[3] == '0'
-  if deadlines[ARGV[1]] and sole and ARGV[4] then
-    redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[2])
-    return 1
-  end
-end
-redis.call('DEL', KEYS[1])
-return false
+return release(KEYS[1], redis.call('GET', KEYS[1]), ARGV[1], ARGV[4], ARGV[2], ARGV[3] == '0')
+"""
+
+_RELEASE_TABLE = """
+local any = redis.call('GET', KEYS[1])
+drop_if_lost(any, KEYS[2], ARGV[1])
+return release(KEYS[1], any, ARGV[1])
+"""
+
+_RENEW_TABLE = """
+local any = redis.call('GET', KEYS[1])
+drop_if_lost(any, KEYS[2], ARGV[1])
+return hold(KEYS[1], any, ARGV[1], ARGV[2], true)
 """
 
 
@@ -226,7 +257,9 @@ _UNCLAIM_SCRIPT: Final = _script(_UNCLAIM)
 _HOLD_CELL_SCRIPT: Final = _script(_HOLDS, _HOLD_CELL)
 _HOLD_TABLE_SCRIPT: Final = _script(_HOLDS, _LISTS, _HOLD_TABLE)
 _LIST_TEMPLATES_SCRIPT: Final = _script(_HOLDS, _LISTS, _LIST_TEMPLATES)
-_RELEASE_SCRIPT: Final = _script(_HOLDS, _RELEASE)
+_RELEASE_SCRIPT: Final = _script(_HOLDS, _RELEASES, _RELEASE)
+_RELEASE_TABLE_SCRIPT: Final = _script(_HOLDS, _RELEASES, _LOSSES, _RELEASE_TABLE)
+_RENEW_TABLE_SCRIPT: Final = _script(_HOLDS, _RELEASES, _LOSSES, _RENEW_TABLE)
 
 SCRIPTS: Final[tuple[Script, ...]] = (
     _MINT_SCRIPT,
@@ -237,10 +270,12 @@ SCRIPTS: Final[tuple[Script, ...]] = (
     _HOLD_TABLE_SCRIPT,
     _LIST_TEMPLATES_SCRIPT,
     _RELEASE_SCRIPT,
+    _RELEASE_TABLE_SCRIPT,
+    _RENEW_TABLE_SCRIPT,
 )
 
 Argument: TypeAlias = bytes | int
-Scripted: TypeAlias = Mint | Claim | Fill | Unclaim | HoldCell | HoldTable | ListTemplates | Release
+Scripted: TypeAlias = Mint | Claim | Fill | Unclaim | HoldCell | Release | OfTable
 _STORED: Final = 1  # the reply in place of a value that the caller has at hand
 
 
@@ -298,3 +333,7 @@ def _call(command: Scripted) -> tuple[Script, tuple[Argument, ...]]:
         case Release(_, writer, replacement, ttl_ms, parts):
             last: tuple[bytes, ...] = () if replacement is None else (replacement,)
             return _RELEASE_SCRIPT, (writer, ttl_ms, int(parts.sole_holder_installs), *last)
+        case ReleaseTable(_, _, writer):
+            return _RELEASE_TABLE_SCRIPT, (writer,)
+        case RenewTable(_, _, writer, ttl_ms):
+            return _RENEW_TABLE_SCRIPT, (writer, ttl_ms)

@@ -153,6 +153,52 @@ class Release(NamedTuple):
         return Outcome((Write(after, protocol.latest(after) - now_ms if held else self.ttl_ms),), after)
 
 
+class ReleaseTable(NamedTuple):
+    """Let go of ``any``; where our hold there was lost, release ``all``, too, which ages every value of the table.
+
+    Releases that write values through come after this one. The reply is ``any``.
+    """
+
+    any_key: bytes
+    all_key: bytes
+    writer: bytes
+
+    def apply(self, cells: Sequence[Cell], now_ms: int) -> Outcome:
+        """Decide."""
+        after = protocol.release(cells[0], self.writer, now_ms)
+        return Outcome((_left(after, now_ms), _unwatched(cells, self.writer, now_ms)), after)
+
+
+class RenewTable(NamedTuple):
+    """Renew the hold on ``any`` for *ttl_ms*; where it was lost, release ``all``, as ``ReleaseTable`` does.
+
+    Renewals of what else is held, maybe ``all`` itself, come after this one. The reply is ``any``.
+    """
+
+    any_key: bytes
+    all_key: bytes
+    writer: bytes
+    ttl_ms: int
+
+    def apply(self, cells: Sequence[Cell], now_ms: int) -> Outcome:
+        """Decide."""
+        after = protocol.hold(cells[0], self.writer, now_ms, now_ms + self.ttl_ms, again=True)
+        return Outcome((_left(after, now_ms), _unwatched(cells, self.writer, now_ms)), after)
+
+
+def _unwatched(cells: Sequence[Cell], writer: bytes, now_ms: int) -> Write | None:
+    """Release ``all`` if templates may have been listed that did not wait for the writer."""
+    any_cell, all_cell = cells
+    if not protocol.lost(any_cell, writer, now_ms):
+        return None
+    return _left(protocol.release(all_cell, writer, now_ms), now_ms)
+
+
+def _left(after: Cell, now_ms: int) -> Write:
+    """Write what holds are left, until the last of them ends."""
+    return Write(after, protocol.latest(after) - now_ms if after is not None else None)
+
+
 class Get(NamedTuple):
     """Read one cell, in order with other commands."""
 
@@ -173,14 +219,15 @@ class Life(NamedTuple):
         raise NotImplementedError
 
 
-Command: TypeAlias = Mint | Claim | Fill | Unclaim | HoldCell | HoldTable | ListTemplates | Release | Get | Life
+OfTable: TypeAlias = HoldTable | ListTemplates | ReleaseTable | RenewTable
+Command: TypeAlias = Mint | Claim | Fill | Unclaim | HoldCell | Release | OfTable | Get | Life
 Reply: TypeAlias = Cell | tuple[Cell, ...]
 Found: TypeAlias = tuple[Cell, tuple[Cell, ...]]
 
 
 def keys_of(command: Command) -> tuple[bytes, ...]:
     """Give the keys that a command touches."""
-    if isinstance(command, (HoldTable, ListTemplates)):
+    if isinstance(command, OfTable):
         return (command.any_key, command.all_key)
     return (command.key,)
 

@@ -314,7 +314,7 @@ class Changes(Core[M, C, U, R]):
 
     def _writer(self, cache: Cache | None, place: Place, commit: bool | None) -> Writer:
         commits = self._commit if commit is None else commit
-        return Writer(place, cache, self._model.table, self._model.mapper, commits)
+        return Writer(place, cache, self._model.table, self._model.mapper, commits, self._touches)
 
     def _written(self, cache: Cache | None, place: Place, images: list[dict[str, Any]], response: R | None) -> Written:
         """Name what the cache must drop, and what it may keep instead."""

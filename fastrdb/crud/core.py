@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import Any, ClassVar, Final, Generic, TypeAlias, cast, get_args
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, cast, get_args
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
 from sqlalchemy import Column, ColumnElement, Row, Select, Table, select
 from sqlalchemy.engine.default import StrCompileDialect
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from typing_extensions import TypeVar
 
 from ..cache.cache import Cache
 from ..cache.cache import resolve as resolve_cache
 from ..cache.protocol import ALL_PARTS
-from ..cache.reads import Ask, Load, Loaded, hit, miss
+from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
 from ..db.sessions import Database, Place, Places, SessionFactory, answers_from_cache
 from ..db.sessions import resolve as resolve_database
 from ..errors import CacheUnavailable, ConfigurationError, RedisRefused, TemplateError
@@ -82,6 +82,22 @@ class Asked:
         return None if nothing else [rest, self.where_text, order]
 
 
+class Sources(NamedTuple):
+    """Where the answers of a call come from.
+
+    Attributes:
+        db: The session, or the factory.
+        place: Where its statements go.
+        cache: The cache, or ``None``.
+        space: The crud's keys in that cache.
+    """
+
+    db: AsyncSession | SessionFactory
+    place: Place
+    cache: Cache | None
+    space: Keyspace | None
+
+
 class Core(Generic[M, C, U, R]):
     """The part of Crud that all of its methods share."""
 
@@ -143,6 +159,7 @@ class Core(Generic[M, C, U, R]):
         self._layout = self._checked_layout(pattern, list_pattern, exp, invalidate_pattern_prefix, negative_exp, tables)
         self._spaces: dict[str, Keyspace] = {}
         self._places = Places()
+        self._last: tuple[async_sessionmaker[Any], dict[str, Any], Sources] | None = None
         self._statements: dict[object, Any] = {}
         self._hidden = self._hidden_columns()
         shown = self._responses.columns.values()
@@ -248,6 +265,23 @@ class Core(Generic[M, C, U, R]):
             cache.exclude_others(place.identity)
         return place
 
+    def _sources(self, db: MaybeDatabase, redis: MaybeRedis) -> Sources:
+        """Resolve what a call was given; nothing new is found where it is the factory and the cache of the last one.
+
+        Sessions are never kept here. A factory that was configured anew is resolved again.
+        """
+        given, cache = db if db is not None else self._db, self._cache(redis)
+        if self._last is not None and isinstance(given, async_sessionmaker):
+            factory, options, last = self._last
+            if given is factory and cache is last.cache and given.kw == options:
+                return last
+        database = resolve_database(given)
+        place = self._place(database, cache)
+        found = Sources(database, place, cache, self._space(cache) if cache is not None else None)
+        if isinstance(database, async_sessionmaker):
+            self._last = database, dict(database.kw), found
+        return found
+
     def _asked(self, keywords: Mapping[str, Any], filters: Filters, where: ColumnElement[bool] | None) -> Asked:
         parsed = parse(self._model.fields, keywords, filters)
         analyses = [self._analysis(name) for name in parsed.fields if name not in self._model.columns]
@@ -299,19 +333,22 @@ class Core(Generic[M, C, U, R]):
 
     async def _read(
         self,
-        db: AsyncSession | SessionFactory,
-        cache: Cache | None,
-        place: Place,
+        sources: Sources,
         entry: bytes,
         scope: Scope,
         load: Load[T],
-        decode: Any,
+        decode: Decode[T],
         *,
         listed: bytes | None,
-        bulk: bool,
+        bulk: bool = False,
+        reason: str | None = None,
     ) -> T:
-        """Answer from the cache where that is allowed, else load."""
+        """Answer from the cache where that is allowed, else load; *reason* is why it is not, if that is known."""
+        db, place, cache, _ = sources
         if cache is None:
+            return (await load(False)).answer
+        if reason is not None:
+            cache.stats.count(f"bypass: {reason}")
             return (await load(False)).answer
         waits = True
         if isinstance(db, AsyncSession):
@@ -332,7 +369,7 @@ class Core(Generic[M, C, U, R]):
         raw = hit(stamps, found, store.epoch)
         if raw is not None:
             cache.stats.hits += 1
-            return cast("T", decode(raw))
+            return decode(raw) if raw is not NULL else cast("T", None)
         ask = Ask(
             entry, scope.tokens, table_keys(self._model.table, cache.prefix)[0], listed, stamps,
             self._layout.life_ms(entry), self._layout.negative_ms, bulk, waits,
@@ -340,14 +377,9 @@ class Core(Generic[M, C, U, R]):
         return await miss(cache, ask, found, load, decode)
 
     async def _fetch(
-        self,
-        db: AsyncSession | SessionFactory,
-        place: Place,
-        query: Query,
-        parameters: Mapping[str, Any],
-        build: Any,
+        self, sources: Sources, query: Query, parameters: Mapping[str, Any], build: Any
     ) -> tuple[list[Any], bool]:
-        fetched = await fetch(db, place, self._model.mapper, query, parameters, build)
+        fetched = await fetch(sources.db, sources.place, self._model.mapper, query, parameters, build)
         return fetched.rows, fetched.fresh
 
     def _depends(self, tables: frozenset[str], prefix: str) -> tuple[bytes, ...]:

@@ -29,28 +29,27 @@ class Counting(Core[M, C, U, R]):
         With a cache it is kept where the lists are: below the list template's directory, if all of its fields are
         given. Arguments and errors as in ``get_multi``.
         """
-        database = self._database(db)
-        cache = None if redis is UNSET and self._redis is UNSET else self._cache(redis)
-        place, asked = self._place(database, cache), self._asked(keywords, filters, where)
+        no_cache = redis is UNSET and self._redis is UNSET
+        sources, asked = self._sources(db, None if no_cache else redis), self._asked(keywords, filters, where)
 
         def build() -> Query:
             return Query.of(self._conditioned(select(func.count()).select_from(self._model.table), asked))
 
         async def load(may_store: bool) -> Loaded[int]:
             query: Query = self._kept(("count", asked.filter.shape), build) if asked.where is None else build()
-            rows, fresh = await self._fetch(database, place, query, asked.filter.params, tuple)
+            rows, fresh = await self._fetch(sources, query, asked.filter.params, tuple)
             total: int = rows[0][0]
             return Loaded(total, b"%d" % total) if may_store and fresh else refused(total, "its snapshot may not fill")
 
-        keys = self._space(cache).lists if cache is not None else None
-        if cache is None or keys is None:
+        keys = sources.space.lists if sources.space is not None else None
+        if sources.cache is None or keys is None:
             return (await load(False)).answer
         given = {name: value for name, value in asked.given.items() if name in keys.fields}
         reason = asked.uncacheable or (None if len(given) == len(keys.fields) else "a count without its list's fields")
         if reason is not None:
-            cache.stats.count(f"bypass: {reason}")
+            sources.cache.stats.count(f"bypass: {reason}")
             return (await load(False)).answer
         extras = asked.extras(keys.fields)
         entry = keys.directory(given) + b"count" + (suffix(extras).encode() if extras is not None else b"")
-        scope = keys.scope(given, self._depends(asked.tables, cache.prefix))
-        return await self._read(database, cache, place, entry, scope, load, int, listed=keys.listed, bulk=False)
+        scope = keys.scope(given, self._depends(asked.tables, keys.prefix))
+        return await self._read(sources, entry, scope, load, int, listed=keys.listed)

@@ -19,6 +19,7 @@ from .model import Model
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _JITTER = 0.1
+_REMEMBERED = 1_000  # sets of names that were given for a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class RowKeys:
         fields: The attributes that it needs.
         unique: They hold a unique key that is checked at once, so that a write may put its value in place.
         listed: The template as it is listed in Redis.
+        prefix: That of the cache.
     """
 
     def __init__(self, model: Model, layout: Layout, template: Template, prefix: str, parts: Parts) -> None:
@@ -82,9 +84,10 @@ class RowKeys:
         self.unique = model.covers_unique_key(self.fields)
         text = by_columns(model, template.text)
         self.listed = text.encode()
+        self.prefix = prefix
         self.directory_listed = self.listed + b":"
         self._text = text
-        self._templates, self._prefix = templates_of(model.table), prefix
+        self._templates = templates_of(model.table)
         self._kept = [self._templates.own(text, prefix)]
         self._tokens = Tokens(model, layout, template, prefix)
         any_key, _ = table_keys(model.table, prefix)
@@ -101,7 +104,7 @@ class RowKeys:
     def narrowed(self, key: Mapping[str, Any], entry: bytes, more: tuple[bytes, ...]) -> Scope:
         """Give the scope of the same row asked for with further filters: the directory ``<entry>:`` ages it, too."""
         if len(self._kept) == 1:
-            self._kept.append(self._templates.own(self._text + ":", self._prefix))
+            self._kept.append(self._templates.own(self._text + ":", self.prefix))
         tokens = [*self._tokens.of(key), directory_key(entry + b":"), *more]
         return Scope(tokens, self._nulls, self._context, self._parts)
 
@@ -120,12 +123,13 @@ class ListKeys:
     Attributes:
         fields: The columns in the template.
         listed: Its row directory as it is listed in Redis, where that alone ages it; ``None``: ``any`` ages it.
+        prefix: That of the cache.
     """
 
     def __init__(self, model: Model, layout: Layout, template: Template, prefix: str, parts: Parts) -> None:
         self.bound = BoundTemplate(template, model.values, prefix)
         self.fields = frozenset(self.bound.columns)
-        self.template = template
+        self.template, self.prefix = template, prefix
         directory = template.directory(self.fields)
         self._directory = BoundTemplate(directory, model.values, prefix)
         self._tokens = Tokens(model, layout, template, prefix)
@@ -193,13 +197,19 @@ class Keyspace:
         self.rows = tuple(RowKeys(model, layout, template, prefix, parts) for template in layout.rows)
         self.lists = ListKeys(model, layout, layout.pages, prefix, parts) if layout.pages is not None else None
         self.prefix = prefix
+        self._by_names: dict[tuple[str, ...], RowKeys | None] = {}
         directory = layout.dropped.directory if layout.dropped is not None else None
         self._dropped = BoundTemplate(directory, model.values, prefix) if directory is not None else None
 
     def row(self, given: Mapping[str, Any]) -> RowKeys | None:
         """Give the template whose fields are all given, the longest first; ``None`` if there is none."""
-        fitting = [keys for keys in self.rows if keys.fields <= given.keys()]
-        return max(fitting, key=lambda keys: len(keys.fields)) if fitting else None
+        names = tuple(given)
+        if names not in self._by_names:
+            if len(self._by_names) >= _REMEMBERED:
+                self._by_names.clear()
+            fitting = [keys for keys in self.rows if keys.fields <= given.keys()]
+            self._by_names[names] = max(fitting, key=lambda keys: len(keys.fields), default=None)
+        return self._by_names[names]
 
     def dropped(self, rows: Sequence[Mapping[str, Any]]) -> set[bytes]:
         """Give the tokens of the directories that a write of these rows drops by the declared pattern."""

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import BigInteger, ColumnElement, Select, bindparam
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..cache.reads import Loaded
-from ..db.sessions import Place, SessionFactory
 from ..errors import OutOfRange, UnknownField
 from ..keys import suffix
-from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, U, refused
+from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, Sources, U, refused
 from .execution import Query
 from .keyspace import ListKeys
 
@@ -110,27 +108,22 @@ class Lists(Core[M, C, U, R]):
         asked: Asked,
         decode: Callable[[bytes], Any],
     ) -> Any:
-        database, cache = self._database(db), self._cache(redis)
-        place = self._place(database, cache)
-        keys = self._space(cache).lists if cache is not None else None
+        sources = self._sources(db, redis)
+        keys = sources.space.lists if sources.space is not None else None
 
         async def load(may_store: bool) -> Loaded[list[R]]:
-            return await self._load_list(database, place, window, asked, given, keys, may_store=may_store)
+            return await self._load_list(sources, window, asked, given, keys, may_store=may_store)
 
         given: Mapping[str, Any] = {}
-        if cache is None or keys is None:
+        if keys is None:
             return (await load(False)).answer
         given = self._list_fields(keys, asked)
         entry = keys.bound.key({**given, "page": window.page, "limit": window.limit})
         reason, tables = self._list_reads(asked, window)
-        if reason is not None:
-            cache.stats.count(f"bypass: {reason}")
-            return (await load(False)).answer
-        extras = asked.extras(keys.fields, window.order)
-        if extras is not None:
+        if reason is None and (extras := asked.extras(keys.fields, window.order)) is not None:
             entry += suffix(extras).encode()
-        scope = keys.scope(given, self._depends(tables, cache.prefix))
-        return await self._read(database, cache, place, entry, scope, load, decode, listed=keys.listed, bulk=True)
+        scope = keys.scope(given, self._depends(tables, keys.prefix))
+        return await self._read(sources, entry, scope, load, decode, listed=keys.listed, bulk=True, reason=reason)
 
     def _list_fields(self, keys: ListKeys, asked: Asked) -> dict[str, Any]:
         """Give the fields of the list template: those that got one plain value. The key names a missing one."""
@@ -146,8 +139,7 @@ class Lists(Core[M, C, U, R]):
 
     async def _load_list(
         self,
-        db: AsyncSession | SessionFactory,
-        place: Place,
+        sources: Sources,
         window: Window,
         asked: Asked,
         given: Mapping[str, Any],
@@ -161,7 +153,7 @@ class Lists(Core[M, C, U, R]):
         shape = ("list", asked.filter.shape, window.order_by, window.ascending)
         query: Query = self._kept(shape, build) if asked.where is None else build()
         parameters = {**asked.filter.params, "fastrdb_limit": window.limit, "fastrdb_offset": window.offset}
-        rows, fresh = await self._fetch(db, place, query, parameters, self._build)
+        rows, fresh = await self._fetch(sources, query, parameters, self._build)
         answer = [response for response, _ in rows]
         if not may_store or keys is None:
             return refused(answer, "not asked for")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from sqlalchemy import ColumnElement, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..cache.reads import NULL, Loaded
-from ..db.sessions import Place, SessionFactory
 from ..errors import MissingKeyField, MultipleFound, NotFound
 from ..keys import suffix
-from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, U, refused
+from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, Sources, U, refused
 from .execution import Query
 from .keyspace import RowKeys, Scope, key_of_row
 
@@ -44,7 +42,7 @@ class Rows(Core[M, C, U, R]):
             MissingKeyField: No template has all of its fields given.
             UnknownField, UnknownOperator, ValueRefused: A filter is wrong.
         """
-        found = await self.get_or_none(db, redis, where=where, filters=filters, **key)
+        found: R | None = await self._get(db, redis, where, filters, key, self._responses.load)
         if found is None:
             raise NotFound(self._model.name, key)
         return found
@@ -59,7 +57,7 @@ class Rows(Core[M, C, U, R]):
         **key: Any,
     ) -> R | None:
         """Give the row as ``get`` does, or ``None`` where there is none."""
-        found: R | None = await self._get(db, redis, where, filters, key, self._loaded)
+        found: R | None = await self._get(db, redis, where, filters, key, self._responses.load)
         return found
 
     async def get_json(
@@ -72,7 +70,7 @@ class Rows(Core[M, C, U, R]):
         **key: Any,
     ) -> bytes:
         """Give the row as the JSON that FastAPI would send: a hit hands on the stored bytes. Raises as ``get``."""
-        decode = self._as_sent if self._responses.wire else self._resent
+        decode = bytes.lstrip if self._responses.wire else self._responses.load
         found: R | bytes | None = await self._get(db, redis, where, filters, key, decode)
         if found is None:
             raise NotFound(self._model.name, key)
@@ -90,28 +88,15 @@ class Rows(Core[M, C, U, R]):
         """Tell whether a row matches. With the fields of a row template, that row is read through the cache."""
         if any(template.fields and set(template.fields) <= key.keys() for template in self._layout.rows):
             try:
-                return await self._get(db, redis, where, filters, key, self._loaded) is not None
+                return await self._get(db, redis, where, filters, key, self._responses.load) is not None
             except MultipleFound:
                 return True
         asked = self._asked(key, filters, where)
-        database, cache = self._database(db), self._cache(redis)
         statement = self._conditioned(select(1).select_from(self._model.table), asked).limit(1)
-        query = Query.of(statement)
-        rows, _ = await self._fetch(database, self._place(database, cache), query, asked.filter.params, tuple)
+        rows, _ = await self._fetch(self._sources(db, redis), Query.of(statement), asked.filter.params, tuple)
         return bool(rows)
 
-    def _as_sent(self, raw: bytes) -> bytes | None:
-        sent = raw.lstrip()
-        return None if sent == NULL else sent
-
-    def _resent(self, raw: bytes) -> bytes | None:
-        found = self._loaded(raw)
-        return None if found is None else self._responses.to_json(found)
-
-    def _loaded(self, raw: bytes) -> R | None:
-        return None if raw.endswith(NULL) else self._responses.load(raw)
-
-    async def _get(
+    def _get(
         self,
         db: MaybeDatabase,
         redis: MaybeRedis,
@@ -119,69 +104,48 @@ class Rows(Core[M, C, U, R]):
         filters: Filters,
         key: dict[str, Any],
         decode: Callable[[bytes], Any],
-    ) -> Any:
-        database, cache = self._database(db), self._cache(redis)
-        place = self._place(database, cache)
-        keys = self._space(cache).row(key) if cache is not None else None
-        if cache is None or keys is None:
-            return await self._uncached(
-                database, place, self._asked(key, filters, where), key, cached=cache is not None
-            )
+    ) -> Awaitable[Any]:
+        """Find out what is asked for, and give what reads it; a coroutine of its own would cost every hit its time."""
+        sources = self._sources(db, redis)
+        keys = sources.space.row(key) if sources.space is not None else None
+        if keys is None:
+            return self._uncached(sources, key, self._asked(key, filters, where))
         entry = row_entry = keys.key(key)
         scope, listed, reason = keys.scope(key), keys.listed, self._uncacheable
         if where is not None or filters is not None or len(key) > len(keys.fields):
             asked = self._asked(key, filters, where)
-            entry, scope, listed = self._narrow(keys, key, entry, asked, cache.prefix)
+            entry, scope, listed = self._narrow(keys, key, entry, asked)
             reason = reason or asked.uncacheable
 
         async def load(may_store: bool) -> Loaded[Any]:
             asked = self._asked(key, filters, where)
-            return await self._load_row(database, place, asked, keys, row_entry, may_store=may_store)
+            return await self._load_row(sources, asked, keys, row_entry, may_store=may_store)
 
-        if reason is not None:
-            cache.stats.count(f"bypass: {reason}")
-            return (await load(False)).answer
-        return await self._read(database, cache, place, entry, scope, load, decode, listed=listed, bulk=False)
+        return self._read(sources, entry, scope, load, decode, listed=listed, reason=reason)
 
-    async def _uncached(
-        self,
-        db: AsyncSession | SessionFactory,
-        place: Place,
-        asked: Asked,
-        key: Mapping[str, Any],
-        *,
-        cached: bool,
-    ) -> Any:
+    async def _uncached(self, sources: Sources, key: Mapping[str, Any], asked: Asked) -> Any:
         """Answer from SQL: there is no cache, or this crud has no row template."""
-        if cached and self._layout.rows:
+        if sources.cache is not None and self._layout.rows:
             template = self._layout.rows[0]
             missing = next(name for name in template.fields if name not in key)
             raise MissingKeyField(missing, template.text)
-        return (await self._load_row(db, place, asked, None, b"", may_store=False)).answer
+        return (await self._load_row(sources, asked, None, b"", may_store=False)).answer
 
     def _narrow(
-        self, keys: RowKeys, key: Mapping[str, Any], entry: bytes, asked: Asked, prefix: str
+        self, keys: RowKeys, key: Mapping[str, Any], entry: bytes, asked: Asked
     ) -> tuple[bytes, Scope, bytes]:
         """Give the entry, the scope and the listed directory of a row that is asked for with further filters."""
-        scope = keys.narrowed(key, entry, self._depends(asked.tables, prefix))
+        scope = keys.narrowed(key, entry, self._depends(asked.tables, keys.prefix))
         return entry + suffix(asked.extras(keys.fields)).encode(), scope, keys.directory_listed
 
     async def _load_row(
-        self,
-        db: AsyncSession | SessionFactory,
-        place: Place,
-        asked: Asked,
-        keys: RowKeys | None,
-        entry: bytes,
-        *,
-        may_store: bool,
+        self, sources: Sources, asked: Asked, keys: RowKeys | None, entry: bytes, *, may_store: bool
     ) -> Loaded[R | None]:
-
         def build() -> Query:
             return Query.of(self._select(asked).limit(2), by_entity=self._responses.by_entity)
 
         query: Query = self._kept(("row", asked.filter.shape), build) if asked.where is None else build()
-        rows, fresh = await self._fetch(db, place, query, asked.filter.params, self._build)
+        rows, fresh = await self._fetch(sources, query, asked.filter.params, self._build)
         if len(rows) > 1:
             raise MultipleFound(self._model.name, dict(asked.given))
         response, hidden = rows[0] if rows else (None, None)

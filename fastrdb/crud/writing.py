@@ -13,10 +13,12 @@ from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
 from ..cache.cache import Cache
-from ..db.sessions import Place, SessionFactory, joins
-from ..errors import SessionRefused
+from ..db.sessions import Place, SessionFactory, joins, place_of
+from ..errors import FastRDBError, SessionRefused
 from ..writes.effects import Effects, Through
-from ..writes.transaction import commit, conclude, effects_on, follow
+from ..writes.outcome import did_not_commit, finish
+from ..writes.reach import reached_by_any_write
+from ..writes.transaction import commit, effects_on, follow
 from .execution import connect, opened
 from .integrity import translated
 
@@ -49,6 +51,7 @@ class Writer:
     Attributes:
         table: The table written to.
         commits: The crud, or the call, wants a commit where the transaction is ours.
+        touches: Other tables that triggers of this one change.
     """
 
     place: Place
@@ -56,6 +59,7 @@ class Writer:
     table: Table
     mapper: Any
     commits: bool
+    touches: tuple[Table, ...]
 
     async def run(
         self,
@@ -77,7 +81,7 @@ class Writer:
                 result, effects = await session.run_sync(self._statements, statements, alone)
             except BaseException:
                 if ours:
-                    await session.rollback()
+                    await finish(session.rollback())
                 raise
             await self._end(session, effects, ours)
             return result
@@ -87,10 +91,10 @@ class Writer:
             try:
                 await commit(session, effects)
             except IntegrityError as error:  # a deferred constraint
-                await session.rollback()
+                await finish(session.rollback())
                 raise translated(error) from error.orig
             except BaseException:
-                await session.rollback()
+                await finish(session.rollback())
                 raise
         elif effects is not None and self.place.bound:
             effects.let_run_out()
@@ -103,13 +107,14 @@ class Writer:
         connection = connect(session, self.mapper)
         if self.cache is None:
             return self._translated(statements, connection, session)[0], None
-        if self.place.autocommit or connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
-            return self._autocommit(statements, connection, session)
+        place = place_of(connection, self.place)
+        if place.autocommit:
+            return self._autocommit(statements, connection, session, place), None
         result, written = self._translated(statements, connection, session)
-        effects = effects_on(connection, self.place.transactions)
+        effects = effects_on(connection, place.transactions)
         fresh = not effects.caches
         self._record(effects, written)
-        if alone and fresh and written.through:
+        if alone and fresh and place is self.place and written.through:
             effects.write_through(self.cache, written.through)
         return result, effects
 
@@ -128,23 +133,27 @@ class Writer:
         statements: Callable[[Connection, Session], tuple[T, Written]],
         connection: Connection,
         session: Session,
-    ) -> tuple[T, Effects | None]:
-        """Hold all of the table before a statement that commits by itself, and let go after it."""
-        effects = Effects(self.place.transactions.take_up(connection))
-        self._record(effects, Written(everything=True))
-        await_only(effects.before_commit())
+        place: Place,
+    ) -> T:
+        """Hold all of the table, and what it may reach, before a statement that commits by itself; let go after it."""
+        effects = Effects(place.transactions.take_up(connection))
+        self._record(effects, Written(everything=True, tables=reached_by_any_write(self.table) | {*self.touches}))
         try:
+            await_only(effects.before_commit())
             result, written = self._translated(statements, connection, session)
         except BaseException as error:
-            await_only(conclude(effects, error.__cause__ or error))
+            if isinstance(error, FastRDBError) or did_not_commit(error):
+                await_only(effects.release(committed=True))  # no statement is under way; earlier ones are committed
+            else:
+                effects.leave()
             raise
         await_only(effects.release(committed=True))
-        if written.directories or written.tables:
-            after = Effects(self.place.transactions.take_up(connection))
-            self._record(after, written)
+        if written.directories:  # known only from the rows
+            after = Effects(place.transactions.take_up(connection))
+            self._record(after, Written(directories=written.directories))
             await_only(after.before_commit())
             await_only(after.release(committed=True))
-        return result, None
+        return result
 
     def _translated(
         self,

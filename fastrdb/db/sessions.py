@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from inspect import isasyncgen, isgenerator
@@ -26,13 +27,26 @@ SessionFactory: TypeAlias = Callable[[], AsyncSession]
 Database: TypeAlias = AsyncSession | SessionFactory | async_scoped_session[Any]
 
 
+class Options(NamedTuple):
+    """The execution options that decide what a statement reads; ``None`` where there is none."""
+
+    schemas: Mapping[Any, Any] | None
+    isolation: str | None
+
+    @classmethod
+    def of(cls, bind: Engine | Connection) -> Options:
+        """Give those of an engine or a connection."""
+        options = bind.get_execution_options()
+        return cls(options.get("schema_translate_map"), options.get("isolation_level"))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
     """Where a session's statements go.
 
     Attributes:
         identity: Name of the database and its schema map: what two databases on one Redis differ in.
-        schemas: Its schema map.
+        options: What the engine, or the connection, was told of its schemas and its isolation level.
         dialect: Name of the dialect, ``"postgresql"`` or ``"sqlite"``.
         bound: The session is bound to a Connection, whose transaction is never ours.
         private: An in-memory database, which no other process can see.
@@ -43,7 +57,7 @@ class Place:
     """
 
     identity: bytes
-    schemas: Mapping[Any, Any]
+    options: Options
     dialect: str
     bound: bool
     private: bool
@@ -105,7 +119,7 @@ class Places:
 
 def place_of(connection: Connection, expected: Place) -> Place:
     """Give the place that a connection really leads to: factories, and sessions that route, may surprise."""
-    if watched(connection) is expected.transactions and _schemas(connection) == expected.schemas:
+    if watched(connection) is expected.transactions and Options.of(connection) == expected.options:
         return expected
     return replace(_place(connection), bound=expected.bound)
 
@@ -164,7 +178,7 @@ def answers_from_cache(session: AsyncSession, place: Place) -> bool:
         transaction = place.transactions.get(connection)
         if transaction is None or transaction.writes or transaction.effects is not None:
             return False
-        if _schemas(connection) != place.schemas:
+        if Options.of(connection).schemas != place.options.schemas:
             return False
     return True
 
@@ -192,28 +206,23 @@ def _opened(factory: SessionFactory) -> AsyncSession:
 
 
 def _place(bind: Engine | Connection) -> Place:
-    engine = bind.engine
-    database, dialect, schemas = engine.url.database or "", engine.dialect.name, _schemas(bind)
-    isolation = _isolation(bind)
+    engine, options = bind.engine, Options.of(bind)
+    database, dialect = engine.url.database or "", engine.dialect.name
+    private = dialect == "sqlite" and ("memory" in str(engine.url.query) or database in ("", ":memory:"))
+    if dialect == "sqlite" and not private and not database.startswith("file:"):
+        database = os.path.abspath(database)  # two programs may each have an "app.db" of their own
+    schemas = sorted((options.schemas or {}).items(), key=repr)
+    # The level that ``create_engine`` was given is kept nowhere else.
+    isolation = options.isolation or getattr(engine.dialect, "_on_connect_isolation_level", None) or ""
+    isolation = isolation.replace("_", " ").upper()
     return Place(
-        identity=repr((dialect, database, sorted(schemas.items(), key=repr))).encode(),
-        schemas=schemas,
+        identity=repr((dialect, database, schemas)).encode(),
+        options=options,
         dialect=dialect,
         bound=isinstance(bind, Connection),
-        private=dialect == "sqlite" and ("memory" in str(engine.url.query) or database in ("", ":memory:")),
+        private=private,
         shared=isinstance(engine.pool, StaticPool),
         may_fill=isolation != "READ UNCOMMITTED",
         autocommit=isolation == "AUTOCOMMIT",
         transactions=watch(engine),
     )
-
-
-def _schemas(bind: Engine | Connection) -> Mapping[Any, Any]:
-    return bind.get_execution_options().get("schema_translate_map") or {}
-
-
-def _isolation(bind: Engine | Connection) -> str:
-    level = bind.get_execution_options().get("isolation_level")
-    # The level that ``create_engine`` was given is kept nowhere else.
-    level = level or getattr(bind.engine.dialect, "_on_connect_isolation_level", None) or ""
-    return str(level).replace("_", " ").upper()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Table
@@ -13,8 +15,10 @@ from ..cache.protocol import Cell, is_hold, parse_listing, random_name
 from ..cache.reads import Stamps
 from ..cache.store import Command, Get, HoldCell, HoldTable, Mint, Release, Reply
 from ..db.transactions import Transaction
-from ..errors import CacheError, CacheUnavailable
+from ..errors import CacheClosed, CacheError, CacheUnavailable
 from .templates import Image, Listed, table_keys, templates_of
+
+logger = logging.getLogger("fastrdb.cache")
 
 MAX_CELLS = 256
 _TOKEN_LIFE_MS = 24 * 3_600_000
@@ -49,6 +53,7 @@ class TableWrite:
         self.table = table
         self.images: list[Image] = []
         self.everything = False
+        self.named: set[bytes] = set()  # the templates whose cells are held at once
 
     def cells(self, templates: Iterable[Listed | None]) -> set[bytes] | None:
         """Give the keys that the images name; ``None`` if one cannot be named."""
@@ -103,7 +108,9 @@ class CacheEffects:
             any_key, all_key = table_keys(write.table, self.cache.prefix)
             cells = None
             if not write.everything and len(write.images) <= MAX_CELLS:
-                cells = write.cells(templates_of(write.table).in_use(self.cache.prefix))
+                ours = templates_of(write.table).in_use(self.cache.prefix)
+                write.named = {listed.text for listed in ours}
+                cells = write.cells(ours)
             if cells is None or len(cells) + len(found) > MAX_CELLS:
                 write.everything = True
                 cells = {all_key}
@@ -170,14 +177,15 @@ class CacheEffects:
         templates = parse_listing(listing).templates
         if not self.cache.parts.pending_counts:
             templates = {text: waiting for text, waiting in templates.items() if not waiting}
-        return write.cells(templates_of(write.table).see(templates, self.cache.prefix))
+        others = [text for text in templates if text not in write.named]
+        return write.cells(templates_of(write.table).see(others, self.cache.prefix))
 
     async def release(self, *, committed: bool) -> None:
         """Let go of everything; after a COMMIT, put the new values where that is safe.
 
         What cannot be delivered is kept by the cache, which serves nothing before it is.
         """
-        self._disarm()
+        self.stop_renewing()
         if not self.held:
             return
         keys, held, self.held = set(self._kept_keys()), self.held, []
@@ -187,7 +195,14 @@ class CacheEffects:
         try:
             await self.cache.run(commands)
         except CacheError:
+            self._keep(keys)
+
+    def _keep(self, keys: set[bytes]) -> None:
+        try:
             self.cache.keep(keys)
+        except CacheClosed:
+            # Nobody is left to deliver it. What was held runs out; what could not be held is served by others.
+            logger.warning("the cache was closed with %d invalidations undelivered", len(keys))
 
     def _kept_keys(self) -> Iterable[bytes]:
         yield from self.held
@@ -235,16 +250,17 @@ class CacheEffects:
 
     def leave(self) -> None:
         """The outcome is unknown: never release. The holds run out by themselves, and readers bypass until then."""
-        self._disarm()
+        self.stop_renewing()
         if self.held and not self.complete:
-            self.cache.keep(set(self._kept_keys()))
+            self._keep(set(self._kept_keys()))
         self.held = []
 
     def _arm(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(self.cache.hold_ms / 2_000, self._renew)
 
-    def _disarm(self) -> None:
+    def stop_renewing(self) -> None:
+        """Let the holds end by themselves, unless they are released."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -253,18 +269,24 @@ class CacheEffects:
         """A COMMIT hangs: ask for more time. The hold then ends later, and is no other hold."""
         self._renewals += 1
         again: list[Command] = [HoldCell(key, self.writer, self.cache.hold_ms, again=True) for key in self.held]
-        self.cache.drop(self.cache.store.post(again))
-        if self._renewals < _MAX_RENEWALS:
-            self._arm()
+        with suppress(CacheClosed):
+            self.cache.drop(self.cache.store.post(again))
+            if self._renewals < _MAX_RENEWALS:
+                self._arm()
 
 
 class Effects:
-    """What one transaction on one connection does to the caches that were used in it."""
+    """What one transaction on one connection does to the caches that were used in it.
+
+    Attributes:
+        reached_commit: The caches were asked to hold: a COMMIT was to be sent.
+        sent: They have held, so that COMMIT was sent, as far as can be told.
+    """
 
     def __init__(self, transaction: Transaction) -> None:
         self.transaction = transaction
         self.caches: dict[Cache, CacheEffects] = {}
-        self.reached_commit = False
+        self.reached_commit = self.sent = False
         self._statements = -1
 
     def of(self, cache: Cache) -> CacheEffects:
@@ -293,9 +315,16 @@ class Effects:
             if self.transaction.statements != self._statements:
                 effects.through.clear()
             await effects.hold()
+        self.sent = True
+
+    def stop_renewing(self) -> None:
+        """Let all holds end by themselves, unless they are released."""
+        for effects in self.caches.values():
+            effects.stop_renewing()
 
     async def release(self, *, committed: bool) -> None:
         """Let go in every cache."""
+        self.stop_renewing()  # of all, even if this is cancelled at the first
         for effects in self.caches.values():
             await effects.release(committed=committed)
 

@@ -19,6 +19,11 @@ def reached_by_update(table: Table, columns: Iterable[str]) -> set[Table]:
     return _reached(table, set(columns), deleted=False)
 
 
+def reached_by_any_write(table: Table) -> set[Table]:
+    """Give the tables that some write of *table* may change."""
+    return reached_by_delete(table) | reached_by_update(table, [column.name for column in table.columns])
+
+
 def _reached(table: Table, columns: set[str], *, deleted: bool) -> set[Table]:
     found: set[Table] = set()
     todo = [(table, columns, deleted)]
@@ -33,9 +38,9 @@ def _reached(table: Table, columns: set[str], *, deleted: bool) -> set[Table]:
                 if not changed & {element.column.name for element in key.elements}:
                     continue
                 found.add(other)
-                step = (other, key.name, gone and rule.upper() == "CASCADE")
-                if step not in seen:
-                    seen.add(step)
-                    local = {column.name for column in other.columns} if step[2] else set(key.column_keys)
-                    todo.append((other, local, step[2]))
+                follows = gone and rule.upper() == "CASCADE"
+                if (key, follows) not in seen:
+                    seen.add((key, follows))
+                    local = {column.name for column in (other.columns if follows else key.columns)}
+                    todo.append((other, local, follows))
     return found

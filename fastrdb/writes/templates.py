@@ -28,6 +28,7 @@ class Listed:
     def __init__(self, table: Table, text: str, prefix: str) -> None:
         template = Template(text)
         values = {c.name: column_values(c.name, c.type) for c in table.columns if c.name in template.fields}
+        self.text = text.encode()
         self.bound = BoundTemplate(template, values, prefix)
         self.is_directory = text.endswith(":")
 
@@ -64,11 +65,15 @@ class TableTemplates:
 
     def see(self, texts: Iterable[bytes], prefix: str) -> list[Listed | None]:
         """Remember the templates that a write found in the list; ``None`` for one that cannot be formatted here."""
-        keys = [(text.decode(errors="replace"), prefix) for text in texts]
-        for text, of in keys:
-            if (text, of) not in self._own and (text, of) not in self._seen:
-                self._seen[text, of] = self._parse(text, prefix)
-        return [self._seen[key] for key in keys if key not in self._own]
+        return [self._see(text.decode(errors="replace"), prefix) for text in texts]
+
+    def _see(self, text: str, prefix: str) -> Listed | None:
+        own = self._own.get((text, prefix))
+        if own is not None:
+            return own
+        if (text, prefix) not in self._seen:
+            self._seen[text, prefix] = self._parse(text, prefix)
+        return self._seen[text, prefix]
 
     def _parse(self, text: str, prefix: str) -> Listed | None:
         try:

@@ -50,8 +50,8 @@ async def _commit(session: AsyncSession, effects: Effects) -> None:
 
 
 async def conclude(effects: Effects, error: BaseException | None) -> None:
-    """End the effects of a COMMIT that failed."""
-    if did_not_commit(error):
+    """End the effects of a COMMIT that failed, or that was not even sent."""
+    if not effects.sent or did_not_commit(error):
         await effects.release(committed=False)
     else:
         effects.leave()
@@ -70,8 +70,7 @@ def follow(session: AsyncSession, effects: Effects) -> None:
 
 def _on_commit(session: Session) -> None:
     # Also fires for savepoints, where no COMMIT was reached.
-    transaction = session.get_transaction()
-    if transaction is not None and transaction.parent is None:
+    if not session.in_nested_transaction():
         session.info[_KEY + "_committed"] = True
 
 
@@ -79,9 +78,10 @@ def _on_end(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is not None:
         return
     committed = session.info.pop(_KEY + "_committed", False)
-    for effects in session.info.pop(_KEY, []):
-        if not effects.reached_commit:
-            continue
+    reached = [effects for effects in session.info.pop(_KEY, []) if effects.reached_commit]
+    for effects in reached:
+        effects.stop_renewing()  # of all, even if this is cancelled at the first
+    for effects in reached:
         if committed:
             await_only(effects.release(committed=True))
         else:

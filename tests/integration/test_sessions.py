@@ -351,6 +351,7 @@ async def test_select_with_an_insert_inside_is_a_write(pg_world: World) -> None:
 async def test_raw_driver_write_is_never_cached(pg_world: World) -> None:
     """What a transaction wrote with asyncpg itself is not stored for others."""
     async with pg_world.factory() as session:
+        await session.execute(select(User.id))  # begins: asyncpg's own statements would else be committed at once
         raw = await (await session.connection()).get_raw_connection()
         assert raw.driver_connection is not None
         await raw.driver_connection.execute("UPDATE users SET name = 'new' WHERE id = 1")

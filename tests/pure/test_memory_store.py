@@ -1,14 +1,10 @@
 """MemoryStore beyond the contract: its size, its clean-up, and that it is alone."""
 
 import gc
-import multiprocessing
-import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
-from pathlib import Path
 
 import anyio
 import pytest
@@ -199,33 +195,66 @@ def test_another_process_is_kept_out_and_its_death_lets_in() -> None:
 
 
 def test_a_lock_says_nothing_of_the_database() -> None:
-    """The lock file's name and content give no URL away, and no other user may open it."""
-    database = name()
-    lock = LockFile.take(database)
-    (path,) = (
-        path
-        for path in Path(tempfile.gettempdir()).glob("fastrdb-*.lock")
-        if path.stat().st_ino == os.fstat(lock._descriptor).st_ino
-    )
-    assert "test" not in path.name
+    """The lock file's name and content give no URL away, no other user may open it, and it goes with the lock."""
+    lock = LockFile.take("secret" + name())
+    path = lock._path
+    assert "secret" not in path.name
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"", 0o600)
     lock.release()
+    assert not path.exists()
 
 
-def _forked(store: MemoryStore) -> None:
-    async def use() -> None:
-        for attempt in (store.read(b"x", ()), store.run([Get(b"x")]), store.post([Get(b"x")])):
-            with pytest.raises(CacheShared, match="forked"):
-                await attempt
+def test_threads_that_lock_and_let_go_exclude_each_other() -> None:
+    """However often the file is made and deleted, two never have the lock at once."""
+    database, inside, overlaps, taken = name(), threading.Semaphore(1), list[int](), list[int]()
 
-    anyio.run(use)
+    def work() -> None:
+        for turn in range(300):
+            try:
+                lock = LockFile.take(database)
+            except CacheShared:
+                continue
+            if not inside.acquire(blocking=False):
+                overlaps.append(turn)
+            taken.append(turn)
+            inside.release()
+            lock.release()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert taken
+    assert not overlaps
+
+
+FORKING = """
+import asyncio, os
+from fastrdb.cache.memory import MemoryStore
+from fastrdb.cache.store import Get
+from fastrdb.errors import CacheShared
+
+async def use():
+    refused = 0
+    for attempt in (store.read(b"x", ()), store.run([Get(b"x")]), store.post([Get(b"x")])):
+        try:
+            await attempt
+        except CacheShared:
+            refused += 1
+    return refused
+
+store = MemoryStore()
+assert asyncio.run(use()) == 0
+if (pid := os.fork()) == 0:
+    os._exit(asyncio.run(use()))
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+assert asyncio.run(use()) == 0
+"""
 
 
 def test_a_fork_is_refused() -> None:
-    """In a forked process, which would write into a copy, everything raises CacheShared."""
-    store = MemoryStore()
-    child = multiprocessing.get_context("fork").Process(target=_forked, args=(store,))
-    child.start()
-    child.join()
-    assert child.exitcode == 0
-    anyio.run(store.read, b"x", ())
+    """In a forked process, which would write into a copy, everything raises CacheShared; the parent goes on."""
+    command = [sys.executable, "-W", "error", "-c", FORKING]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

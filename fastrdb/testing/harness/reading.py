@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from .subject import Count, Page, Read, Row, Subject
 from .truth import Truth
 
 OLD_SNAPSHOT_S = 0.1
+TOGETHER = 4
 
 
 class Found(NamedTuple):
@@ -71,15 +72,14 @@ class Reader:
             before = after
 
     async def _batch(self, reads: Sequence[Read], cancelled: float) -> dict[int, Answer]:
-        """Read all at once: of eight, five with a factory, two in a session, one in a transaction begun before."""
+        """Read all at once: most with a factory, some together in a session, some in a transaction begun before."""
         answers: dict[int, Answer] = {}
         numbered = list(enumerate(reads))
-        tasks: list[asyncio.Task[None]] = []
-        while numbered:
-            group, numbered = numbered[:8], numbered[8:]
-            tasks += [asyncio.ensure_future(self._alone(at, read, answers)) for at, read in group[:5]]
-            tasks.append(asyncio.ensure_future(self._together(group[5:7], answers, transaction=False)))
-            tasks.append(asyncio.ensure_future(self._together(group[7:], answers, transaction=True)))
+        tasks = [
+            asyncio.ensure_future(self._together(numbered[:TOGETHER], answers, transaction=False)),
+            asyncio.ensure_future(self._together(numbered[TOGETHER : 2 * TOGETHER], answers, transaction=True)),
+            *(asyncio.ensure_future(self._alone(at, read, answers)) for at, read in numbered[2 * TOGETHER :]),
+        ]
         for task in tasks:
             if self._random.random() < cancelled:
                 asyncio.get_running_loop().call_later(self._random.random() * 0.01, task.cancel)
@@ -115,9 +115,10 @@ class Reader:
     def _item(self, response: Any) -> Item:
         return Item(str(getattr(response, self._subject.primary_key)), str(getattr(response, self._subject.mark)))
 
-    async def keep_old_snapshots(self) -> None:
+    async def keep_old_snapshots(self, storm: Callable[[], Awaitable[None]]) -> None:
         """Read for ever in transactions whose snapshots are old. Their answers are not judged, but may not be cached."""
         while True:
+            await storm()
             async with self._old_sessions() as session:
                 await session.execute(select(literal(1)))
                 await asyncio.sleep(self._random.random() * OLD_SNAPSHOT_S)

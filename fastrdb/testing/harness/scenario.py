@@ -15,7 +15,11 @@ from .subject import Subject
 class Weather:
     """What goes wrong, and how often. Shares are from 0 to 1, times in seconds.
 
+    Storms and calms take turns: in a storm everybody writes, a few rows at a time, and cells are deleted; in a calm
+    there are only reads, and what the storm has left in the cache shows, at little cost.
+
     Attributes:
+        storm_s, calm_s: Length of a storm, and of the calm after it.
         late: Share of a reader's statements, and of its messages to Redis, that arrive late.
         late_writes: The same of a writer.
         late_s: How late, at most.
@@ -24,18 +28,20 @@ class Weather:
         deadly: Share of the late or torn messages of a writer at which it kills itself: between its holds, before
             COMMIT, after COMMIT, between its releases.
         kill_every_s: Mean time between kills of some process, from outside; 0 for never.
-        evict_per_s: Cells, of those that were ever read, that each reader deletes at random; holds are left.
+        evict_per_s: Cells, of those that were ever read, that each reader deletes in a storm; holds are left.
         evict_tokens: Share of these that are tokens.
         cancelled: Share of the reads that are cancelled under way.
     """
 
+    storm_s: float = 0.5
+    calm_s: float = 0.25
     late: float = 0.05
     late_writes: float = 0.25
     late_s: float = 0.02
     torn: float = 0.05
     deadly: float = 0.003
     kill_every_s: float = 5.0
-    evict_per_s: float = 20.0
+    evict_per_s: float = 40.0
     evict_tokens: float = 0.2
     cancelled: float = 0.002
 
@@ -56,7 +62,7 @@ class Scenario:
         seed: Of everything random in the processes; they still meet each other as the machine has it.
         readers, writers: Number of processes.
         batch: Reads that a reader process starts at once, between two looks at the truth.
-        pause_s: Mean pause between two writes of one of a writer process's two tasks.
+        pause_s: Mean pause, in a storm, between two writes of one of a writer process's two tasks.
         hold_s: Life of a hold. A killed writer makes readers bypass for so long; a COMMIT must never take longer.
         parts: Parts of the protocol. One switched off must make the harness find stale reads.
         weather: What goes wrong.
@@ -72,7 +78,7 @@ class Scenario:
     readers: int = 3
     writers: int = 3
     batch: int = 64
-    pause_s: float = 0.2
+    pause_s: float = 0.05
     hold_s: float = 0.7
     parts: Parts = ALL_PARTS
     weather: Weather = field(default_factory=Weather)

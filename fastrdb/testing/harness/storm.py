@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 from typing import Any
@@ -16,7 +17,7 @@ from sqlalchemy.util import await_only
 
 from fastrdb.cache.store import Command, Fill, Found, HoldCell, Release, Reply, Store
 
-from .scenario import Weather
+from .scenario import Scenario
 
 MOST_SEEN = 2_000  # keys that a process remembers, to delete them
 
@@ -31,12 +32,16 @@ class Sky:
     """Decides what happens to the next message, and remembers the keys that went by.
 
     Args:
+        scenario: Says what goes wrong.
+        random: Source of all choices but the rows of a storm, which all processes choose alike.
+        began: When the first storm began, by ``time.monotonic``, which is the same in all processes of a machine.
         mortal: It is a writer's, whose messages are late more often, and sometimes its last.
     """
 
-    def __init__(self, weather: Weather, random: Random, *, mortal: bool) -> None:
-        self.weather, self.random, self.mortal = weather, random, mortal
-        self.late = weather.late_writes if mortal else weather.late
+    def __init__(self, scenario: Scenario, random: Random, began: float, *, mortal: bool) -> None:
+        self.weather, self.random, self.mortal = scenario.weather, random, mortal
+        self.late = self.weather.late_writes if mortal else self.weather.late
+        self._seed, self._began = scenario.seed, began
         self.entries: dict[bytes, None] = {}
         self.tokens: dict[bytes, None] = {}
         self.slowest_hold_s = 0.0
@@ -50,6 +55,21 @@ class Sky:
         if self.mortal and self.strikes(self.weather.deadly):
             os.kill(os.getpid(), signal.SIGKILL)
         await asyncio.sleep(self.random.random() * self.weather.late_s)
+
+    async def storm(self) -> None:
+        """Wait for a storm, if there is a calm."""
+        at_s = (time.monotonic() - self._began) % self._cycle_s
+        if at_s > self.weather.storm_s:
+            await asyncio.sleep(self._cycle_s - at_s)
+
+    @property
+    def _cycle_s(self) -> float:
+        return self.weather.storm_s + self.weather.calm_s
+
+    def hit(self, ids: Sequence[Any]) -> list[Any]:
+        """Give the rows that this storm is about: in some, all writers fight for one."""
+        random = Random(f"{self._seed} {(time.monotonic() - self._began) // self._cycle_s}")
+        return random.sample(list(ids), min(len(ids), random.choice((1, 2, 2, 3, len(ids)))))
 
     def see(self, entry: bytes, tokens: tuple[bytes, ...]) -> None:
         """Remember keys."""
@@ -136,6 +156,7 @@ async def evict(sky: Sky, redis: Redis) -> None:
     script: Callable[..., Awaitable[Any]] = redis.register_script(_EVICT)
     while sky.weather.evict_per_s > 0:
         await asyncio.sleep(sky.random.expovariate(sky.weather.evict_per_s))
+        await sky.storm()
         keys = list(sky.tokens if sky.strikes(sky.weather.evict_tokens) else sky.entries)
         if keys:
             await script(keys=[sky.random.choice(keys)])

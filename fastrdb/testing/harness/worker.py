@@ -100,7 +100,7 @@ class _Worker:
         self._orders, self._pipe = orders, pipe
         self._scenario = orders.scenario
         self._random = Random(f"{orders.scenario.seed} {orders.name} {orders.life}")
-        self._sky = Sky(orders.scenario.weather, self._random, mortal=not orders.reads)
+        self._sky = Sky(orders.scenario, self._random, orders.began, mortal=not orders.reads)
         self._news = News()
         self._stop = asyncio.Event()
 
@@ -155,7 +155,7 @@ class _Worker:
         truth = Truth(await on_time.connect(), subject, self._orders.schema)
         return [
             reader.judge_batches(truth, self._scenario.batch, weather.cancelled, self._count),
-            reader.keep_old_snapshots(),
+            reader.keep_old_snapshots(self._sky.storm),
             evict(self._sky, Redis.from_url(self._scenario.redis)),
         ]
 
@@ -165,7 +165,7 @@ class _Worker:
             self._cache,
             _sessions(engine),
             _sessions(engine, "AUTOCOMMIT"),
-            self._random,
+            self._sky,
             self._orders.life,
         )
         writer.done = self._news.writes

@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from itertools import count
-from random import Random
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -16,6 +15,7 @@ from fastrdb.cache.cache import Cache
 from fastrdb.db.sessions import SessionFactory
 from fastrdb.errors import NotFound, UniqueViolation
 
+from .storm import Sky
 from .subject import Row, Subject
 
 MARKS = 20_000  # of one life of a writer
@@ -35,7 +35,7 @@ class Writer:
         cache: What must know.
         sessions: Opens sessions.
         committing: Opens sessions in which every statement commits by itself.
-        random: Source of all choices.
+        sky: Says when, and source of all choices.
         life: Number of this writer's life, >= 0; marks are made from it, so that no two are alike.
     """
 
@@ -45,32 +45,32 @@ class Writer:
         cache: Cache,
         sessions: async_sessionmaker[AsyncSession],
         committing: async_sessionmaker[AsyncSession],
-        random: Random,
+        sky: Sky,
         life: int,
     ) -> None:
-        self._subject, self._cache, self._random = subject, cache, random
+        self._subject, self._cache, self._sky, self._random = subject, cache, sky, sky.random
         self._sessions, self._committing = sessions, committing
         self._marks = count(1 + life * MARKS)
         self.done: Counter[str] = Counter()
 
     async def write_for_ever(self, pause_s: float) -> None:
-        """Write, with pauses between: mostly short ones, and some that let values settle in the cache."""
+        """Write in every storm, with pauses between."""
         ways: dict[Callable[[], Awaitable[None]], float] = {
             self._alone: 8,
             self._in_session: 2,
             self._joined: 4,
             self._savepoint: 1,
             self._committed_by_caller: 1,
-            self._by_itself: 2,
+            self._by_itself: 0.5,
             self._many: 0.5,
-            self._invalidated: 0.2,
+            self._invalidated: 0.1,
         }
         while True:
+            await self._sky.storm()
             (way,) = self._random.choices(list(ways), list(ways.values()))
             if await self._tolerant(way):
                 self.done[way.__name__.strip("_")] += 1
-            mean_s = pause_s / 4 if self._random.random() < 0.7 else pause_s * 2.75
-            await asyncio.sleep(self._random.expovariate(1 / mean_s))
+            await asyncio.sleep(self._random.expovariate(1 / pause_s))
 
     async def _tolerant(self, way: Callable[[], Awaitable[None]]) -> bool:
         """Write, and take what several writers of few rows do to each other."""
@@ -103,11 +103,12 @@ class Writer:
         return {self._subject.primary_key: key}
 
     def _key(self) -> Any:
-        return self._random.choice(self._subject.ids)
+        return self._random.choice(self._sky.hit(self._subject.ids))
 
     def _keys(self, size: int) -> list[Any]:
-        """Give several keys in an order that all writers keep, so that they seldom deadlock."""
-        return sorted(self._random.sample(list(self._subject.ids), min(size, len(self._subject.ids))))
+        """Give several keys, one at least, in an order that all writers keep, so that they seldom deadlock."""
+        ids = self._sky.hit(self._subject.ids)
+        return sorted(self._random.sample(ids, min(size, len(ids))))
 
     # -- the ways
 
@@ -133,7 +134,7 @@ class Writer:
     async def _savepoint(self) -> None:
         """Two writes, one of them in a savepoint that is rolled back or not."""
         async with self._sessions() as session, session.begin():
-            first, second = self._keys(2)
+            first, *_, second = [*self._keys(2), self._key()]
             await self._write(session, first)
             try:
                 async with session.begin_nested():

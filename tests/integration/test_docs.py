@@ -1,0 +1,158 @@
+"""The documentation: every Python block runs, and the reference says what the code says."""
+
+import ast
+import asyncio
+import inspect
+import re
+import textwrap
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+import fastrdb
+from fastrdb import Cache, Crud, FastRDBError
+from fastrdb import errors as tree
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(page.relative_to(ROOT).as_posix() for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
+REDIS = "redis://localhost:6379"  # what the pages write, and readers replace by theirs, as is done here
+OPENING = "tutorial.md#a-table"  # a page with this link goes on from the tutorial's first blocks
+FIRST_BLOCKS = 3
+
+
+class Block(NamedTuple):
+    """A block of Python, and where it stands."""
+
+    page: str
+    line: int
+    code: str
+
+    def compiled(self, redis_url: str) -> Any:
+        """The code, with ``await`` allowed as at a prompt, and the page's line numbers.
+
+        A ``try`` of the page shows an error: one that does not come fails the test.
+        """
+        padded = "\n" * (self.line - 1) + self.code.replace(REDIS, redis_url)
+        parsed = compile(padded, self.page, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        for statement in parsed.body:
+            if isinstance(statement, ast.Try) and not statement.orelse:
+                statement.orelse = ast.parse("raise AssertionError('no error was raised')").body
+        return compile(parsed, self.page, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+
+
+def blocks(page: str) -> list[Block]:
+    """The Python blocks of a page, top to bottom."""
+    text = (ROOT / page).read_text()
+    return [
+        Block(page, text.count("\n", 0, found.start("code")) + 1, textwrap.dedent(found["code"]))
+        for found in BLOCK.finditer(text)
+    ]
+
+
+def blocks_to_run(page: str) -> list[Block]:
+    """The page's own blocks, after those of the tutorial that it goes on from."""
+    own = blocks(page)
+    if own and OPENING in (ROOT / page).read_text():
+        return [*blocks("docs/tutorial.md")[:FIRST_BLOCKS], *own]
+    return own
+
+
+@asynccontextmanager
+async def closing() -> AsyncIterator[dict[str, Any]]:
+    """The names of one page; engines and caches that it leaves open are closed."""
+    names: dict[str, Any] = {"__name__": "page"}
+    yield names
+    for value in names.values():
+        if isinstance(value, AsyncEngine):
+            await value.dispose()
+        elif isinstance(value, Cache):
+            await value.aclose()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+async def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valkey_url: str) -> None:
+    """A page's blocks run from top to bottom, sharing their names, and every assert in them holds."""
+    monkeypatch.chdir(tmp_path)
+    async with closing() as names:
+        for block in blocks_to_run(page):
+            code = block.compiled(valkey_url)
+            if "asyncio.run(" in block.code:  # a program of its own
+                await asyncio.to_thread(exec, code, names)
+            elif (left := eval(code, names)) is not None:
+                await left
+
+
+def test_no_block_is_overlooked() -> None:
+    """Whatever is fenced as Python is found by the test above, and everything else fenced is no Python."""
+    for page in PAGES:
+        fences = re.findall(r"^ *```(\w+)$", (ROOT / page).read_text(), re.MULTILINE)
+        assert fences.count("python") == len(blocks(page)), page
+        assert set(fences) <= {"python", "text", "console"}, page
+
+
+def test_readme_example_is_short() -> None:
+    """The example of the README is one block of at most forty lines of code."""
+    (example,) = blocks("README.md")
+    assert len([line for line in example.code.splitlines() if line.strip()]) <= 40
+
+
+def test_readme_links_lead_somewhere() -> None:
+    """Every relative link of the README leads to a file."""
+    for target in re.findall(r"\]\(([\w/.-]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).is_file(), target
+
+
+def shown(function: Any) -> str:
+    """A signature as the reference shows it: names and defaults."""
+    signature = inspect.signature(function)
+    kept = [p.replace(annotation=p.empty) for name, p in signature.parameters.items() if name not in ("self", "cls")]
+    return str(signature.replace(parameters=kept, return_annotation=signature.empty))
+
+
+def methods() -> Iterator[tuple[str, Any]]:
+    """The public methods of Crud."""
+    for name, member in inspect.getmembers(Crud, inspect.isfunction):
+        if not name.startswith("_"):
+            yield name, member
+
+
+def test_reference_has_every_method() -> None:
+    """Every public method of Crud stands in the reference with its signature, awaited if that is needed."""
+    page = (ROOT / "docs/reference/crud.md").read_text()
+    assert f"Crud{shown(Crud.__init__)}" in page
+    for name, method in methods():
+        awaited = "await " if inspect.iscoroutinefunction(method) else ""
+        assert f"\n{awaited}crud.{name}{shown(method)} ->" in page, name
+
+
+def test_reference_names_no_method_that_is_not_there() -> None:
+    """No method stands in the reference that Crud lacks."""
+    page = (ROOT / "docs/reference/crud.md").read_text()
+    named = set(re.findall(r"^(?:await )?crud\.(\w+)\(", page, re.MULTILINE))
+    assert named == {name for name, _ in methods()}
+
+
+def test_reference_has_the_ways_to_build_a_cache() -> None:
+    """``from_url`` and ``from_client`` stand in the reference with all arguments but the tests' own."""
+    page = (ROOT / "docs/reference/cache.md").read_text()
+    for way in (Cache.from_url, Cache.from_client):
+        assert f"\nCache.{way.__name__}{re.sub(r', parts=.*', ')', shown(way))}\n" in page
+
+
+def test_every_public_name_is_documented() -> None:
+    """Every name that ``fastrdb`` exports occurs on the pages of the reference."""
+    pages = "".join(page.read_text() for page in (ROOT / "docs/reference").glob("*.md"))
+    assert [name for name in fastrdb.__all__ if not re.search(rf"\b{name}\b", pages)] == []
+
+
+def test_drawing_of_the_errors_is_complete() -> None:
+    """The tree of errors in the reference has every class, once."""
+    drawing = (ROOT / "docs/reference/errors.md").read_text().split("```")[1]
+    drawn = re.findall(r"^(?:text\n|[│ ]*[├└]── )(\w+)", drawing, re.MULTILINE)
+    classes = {error for error in vars(tree).values() if isinstance(error, type) and issubclass(error, FastRDBError)}
+    assert sorted(drawn) == sorted(error.__name__ for error in classes)
