@@ -36,6 +36,8 @@ class Cache:
     Attributes:
         prefix: Leads every key, so that two databases on one Redis stay apart.
         stats: What the cache did, and why it did not do the rest.
+        serves: Set it to ``False`` in an incident: this process then answers every read from SQL and stores nothing,
+            while its writes go on to drop what they touch, so that it can be switched on again at any time.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Cache:
             raise ConfigurationError(f"prefix {prefix!r}: leave out white space and any of % * ? [ ] {{ }}")
         self.prefix, self.hold_ms, self.parts = prefix, hold_ms, parts
         self.stats = Stats()
+        self.serves = True
         self.undelivered: set[bytes] = set()
         self._make_store = make_store
         self._memory: MemoryStore | None = None

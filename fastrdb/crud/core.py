@@ -356,8 +356,8 @@ class Core(Generic[M, C, U, R]):
                 cache.stats.count("bypass: the session has changes, or its own connection")
                 return (await load(False)).answer
             waits = not db.in_transaction()
-        if cache.undelivered:
-            cache.stats.count("bypass: an invalidation is not delivered yet")
+        if cache.undelivered or not cache.serves:
+            cache.stats.count("bypass: an invalidation is not delivered yet" if cache.serves else "bypass: switched off")
             return (await load(False)).answer
         store = cache.store
         try:
@@ -380,7 +380,8 @@ class Core(Generic[M, C, U, R]):
         self, sources: Sources, query: Query, parameters: Mapping[str, Any], build: Any
     ) -> tuple[list[Any], bool]:
         fetched = await fetch(sources.db, sources.place, self._model.mapper, query, parameters, build)
-        return fetched.rows, fetched.fresh
+        any_snapshot = sources.cache is not None and not sources.cache.parts.fresh_snapshot
+        return fetched.rows, fetched.fresh or any_snapshot
 
     def _depends(self, tables: frozenset[str], prefix: str) -> tuple[bytes, ...]:
         """Give the ``any`` tokens of other tables that a statement reads."""

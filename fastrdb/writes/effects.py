@@ -13,7 +13,7 @@ from sqlalchemy import Table
 from ..cache.cache import Cache
 from ..cache.protocol import Cell, is_hold, parse_listing, random_name
 from ..cache.reads import Stamps
-from ..cache.store import Command, Get, HoldCell, HoldTable, Mint, Release, Reply
+from ..cache.store import Command, Get, HoldCell, HoldTable, Mint, Release, ReleaseTable, RenewTable, Reply
 from ..db.transactions import Transaction
 from ..errors import CacheClosed, CacheError, CacheUnavailable
 from .templates import Image, Listed, table_keys, templates_of
@@ -195,7 +195,12 @@ class CacheEffects:
         try:
             await self.cache.run(commands)
         except CacheError:
-            self._keep(keys)
+            # Nobody knows what was listed if the hold on ``any`` was lost: each table's ``all`` goes, too.
+            self._keep(keys | set(self._tables().values()))
+
+    def _tables(self) -> dict[bytes, bytes]:
+        """Give the key of ``all`` for that of ``any``, of each table written."""
+        return dict(table_keys(write.table, self.cache.prefix) for write in self.writes.values())
 
     def _keep(self, keys: set[bytes]) -> None:
         try:
@@ -214,17 +219,19 @@ class CacheEffects:
         return [Release(key, self.writer) for key in keys]
 
     async def _releases(self, held: list[bytes], committed: bool) -> list[Command]:
-        parts, values, fresh = self.cache.parts, {}, {}
+        parts, tables, values, fresh = self.cache.parts, self._tables(), {}, {}
         if committed and self.through:
             needed = {key for t in self.through for key in t.tokens}
-            fresh = {key: random_name() for key in held if key in needed}
+            fresh = {key: random_name() for key in held if key in needed and key not in tables}
             if not parts.stamp_before_commit:
                 await self._note_again()
             values = {t.entry: (value, t.ttl_ms) for t in self.through if (value := self._value(t, fresh))}
         tokens: list[Command] = []
         entries: list[Command] = []
         for key in held:
-            if key in values:
+            if key in tables:
+                tokens.append(ReleaseTable(key, tables[key], self.writer))
+            elif key in values:
                 entries.append(Release(key, self.writer, *values[key], parts))
             elif key in fresh:
                 tokens.append(Release(key, self.writer, fresh[key], _TOKEN_LIFE_MS, parts))
@@ -268,7 +275,9 @@ class CacheEffects:
     def _renew(self) -> None:
         """A COMMIT hangs: ask for more time. The hold then ends later, and is no other hold."""
         self._renewals += 1
-        again: list[Command] = [HoldCell(key, self.writer, self.cache.hold_ms, again=True) for key in self.held]
+        tables, hold_ms = self._tables(), self.cache.hold_ms
+        again: list[Command] = [RenewTable(*keys, self.writer, hold_ms) for keys in tables.items()]
+        again += [HoldCell(key, self.writer, hold_ms, again=True) for key in self.held if key not in tables]
         with suppress(CacheClosed):
             self.cache.drop(self.cache.store.post(again))
             if self._renewals < _MAX_RENEWALS:

@@ -3,7 +3,10 @@
 import ast
 import asyncio
 import inspect
+import os
 import re
+import subprocess
+import sys
 import textwrap
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import fastrdb
 from fastrdb import Cache, Crud, FastRDBError
@@ -85,6 +88,30 @@ async def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.
                 await asyncio.to_thread(exec, code, names)
             elif (left := eval(code, names)) is not None:
                 await left
+
+
+async def test_harness_runs_on_the_example(postgres_url: str, valkey_url: str, tmp_path: Path) -> None:
+    """The module that shows how to try one's own crud works with the command that stands below it."""
+    (block,) = [block for block in blocks("docs/coherence.md") if block.code.startswith("# storm.py")]
+    (tmp_path / "storm.py").write_text(block.code)
+    names: dict[str, Any] = {"__name__": "storm"}
+    exec(block.compiled(valkey_url), names)
+    engine = create_async_engine(postgres_url)
+    async with engine.begin() as connection:
+        await connection.run_sync(names["Base"].metadata.create_all)
+    await engine.dispose()
+    servers = ["--postgres", postgres_url, "--redis", valkey_url]
+    limits = ["--reads", "3000", "--seconds", "60", "--readers", "1", "--writers", "2"]
+    command = [sys.executable, "-m", "fastrdb.testing.harness", "--subject", "storm:subject", *servers, *limits]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"\d+ reads in .* \d+ writes, .* kills: 0 stale", done.stdout)
 
 
 def test_no_block_is_overlooked() -> None:

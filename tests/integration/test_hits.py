@@ -230,3 +230,18 @@ async def test_invalidate(watched: Watched, valkey_url: str) -> None:
             assert (await users.get(db=watched.db, redis=cache, id=made.id)).team == team
             assert (await users.get(db=watched.db, redis=cache, email="ann@x")).team == team
             assert [row.team for row in await users.get_multi(db=watched.db, redis=cache)] == [team]
+
+
+async def test_switched_off(watched: Watched, valkey_url: str) -> None:
+    """A cache that does not serve answers from SQL, and its writes still drop what other processes would serve."""
+    async with Cache.from_url(valkey_url) as cache, Cache.from_url(valkey_url) as elsewhere:
+        made = await users.create(db=watched.db, redis=cache, obj_in=UserIn(email="ann@x"))
+        cache.serves = False
+        assert await users.get(db=watched.db, redis=cache, id=made.id) == made  # and asks if this is a replica, once
+        before = watched.statements
+        assert await users.get(db=watched.db, redis=cache, id=made.id) == made
+        assert watched.statements == before + 1
+        changed = await users.update(db=watched.db, redis=cache, obj_in=UserChange(team=9), id=made.id)
+        assert await users.get(db=watched.db, redis=elsewhere, id=made.id) == changed
+        cache.serves = True
+        assert await users.get(db=watched.db, redis=cache, id=made.id) == changed

@@ -29,6 +29,8 @@ class Plan:
         through: It writes its value through.
         renews: Each of its holds may be renewed once, until it begins to release.
         renews_as_shared: A renewed hold that had been lost counts as shared; off in a BREAKS row.
+        releases_table: When it lets go of ``any`` and its hold there was lost, it drops ``all``; off in a BREAKS row.
+        renews_table: When it renews ``any``, the same; off in a BREAKS row.
         may_fail: Its COMMIT may be refused by the database.
         outcome_lost: It may never learn how its COMMIT ended.
         trusts_lost: It then releases, as if that were a rollback; on in a BREAKS row.
@@ -42,6 +44,8 @@ class Plan:
     through: bool = False
     renews: bool = False
     renews_as_shared: bool = True
+    releases_table: bool = True
+    renews_table: bool = True
     may_fail: bool = False
     outcome_lost: bool = False
     trusts_lost: bool = False

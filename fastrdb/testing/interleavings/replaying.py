@@ -13,7 +13,7 @@ from random import Random
 from typing import NamedTuple
 
 from fastrdb.cache.protocol import ALL_PARTS, Parts, is_hold
-from fastrdb.cache.store import Command, Fill, Get, HoldTable, ListTemplates, Release, Reply, Store, Unclaim
+from fastrdb.cache.store import Command, Fill, Get, OfTable, Release, Reply, Store, Unclaim
 
 from .configurations import KEYS, Configuration
 from .exploring import Event, Expire, Pure, events, start, steps
@@ -122,7 +122,7 @@ class Stage:
 
     def _named(self, command: Command) -> Command:
         prefix = self._prefix
-        if isinstance(command, (HoldTable, ListTemplates)):
+        if isinstance(command, OfTable):
             return command._replace(any_key=prefix + command.any_key, all_key=prefix + command.all_key)
         return command._replace(key=prefix + command.key)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from fastrdb.cache.protocol import Cell, is_hold, parse_listing
-from fastrdb.cache.store import Command, Get, HoldCell, HoldTable, Mint, Release
+from fastrdb.cache.store import Command, Get, HoldCell, HoldTable, Mint, Release, ReleaseTable, RenewTable
 
 from .configurations import ALL, ANY, ENTRY, TEMPLATE, Plan
 from .world import (
@@ -189,7 +189,7 @@ def _unlocked(world: World, i: int) -> World:
 def _releases_cell(setup: Setup, world: World, i: int, key: bytes) -> Step:
     writer, plan = world.writers[i], setup.configuration.writers[i]
     replacement: Cell = None
-    fresh = key in setup.configuration.scopes and plan.through and bool(writer.version) and key != ALL
+    fresh = key in setup.configuration.scopes and plan.through and bool(writer.version) and key not in (ANY, ALL)
     if fresh:
         replacement = world.new_name()
     elif key == ENTRY and writer.version and writer.installs and None not in writer.noted:
@@ -212,7 +212,9 @@ def _releases_cell(setup: Setup, world: World, i: int, key: bytes) -> Step:
         )
         return world.writer(i, after), note
 
-    command = Release(key, writer_name(i), replacement, LIFE_MS if replacement else 0, setup.parts)
+    command: Command = Release(key, writer_name(i), replacement, LIFE_MS if replacement else 0, setup.parts)
+    if key == ANY and plan.releases_table:
+        command = ReleaseTable(ANY, ALL, writer_name(i))
     return Step(f"W{i} releases {short(key)}", command, then)
 
 
@@ -259,7 +261,9 @@ def _renewals(writer: Writer, plan: Plan, i: int) -> Iterator[Step]:
     if writer.todo[0].verb not in ("commits", "releases"):
         return
     for key in writer.renewable:
-        command = HoldCell(key, writer_name(i), LIFE_MS, again=plan.renews_as_shared)
+        command: Command = HoldCell(key, writer_name(i), LIFE_MS, again=plan.renews_as_shared)
+        if key == ANY and plan.renews_table:
+            command = RenewTable(ANY, ALL, writer_name(i), LIFE_MS)
         yield _renews(i, key, command)
 
 
