@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -53,7 +54,8 @@ class Cache:
         self.prefix, self.hold_ms, self.parts = prefix, hold_ms, parts
         self.stats = Stats()
         self.serves = True
-        self.undelivered: set[bytes] = set()
+        self._undelivered: set[bytes] = set()
+        self._under_way: set[bytes] = set()
         self._make_store = make_store
         self._memory: MemoryStore | None = None
         self._bound: dict[asyncio.AbstractEventLoop, _Bound] = {}
@@ -169,17 +171,29 @@ class Cache:
 
     def keep(self, keys: set[bytes]) -> None:
         """Keep an invalidation that could not be delivered; nothing is served from the cache before it is."""
-        if not self.undelivered:
+        if not self._undelivered:
             logger.warning("the cache cannot be reached: reads are answered from SQL, invalidations are kept")
-        self.undelivered |= keys
+        self._undelivered |= keys
+        self._under_way -= keys  # to be delivered once more: the row has changed again
+        self._send_courier()
+
+    @property
+    def undelivered(self) -> bool:
+        """Whether an invalidation is kept; then the running loop sees to it that it is delivered."""
+        if self._undelivered:
+            self._send_courier()  # the loop that kept it may have ended
+        return bool(self._undelivered)
+
+    def _send_courier(self) -> None:
         bound = self._here()
         if bound.courier is None or bound.courier.done():
-            bound.courier = bound.loop.create_task(self._deliver(bound.store))
+            bound.courier = bound.loop.create_task(self._deliver(bound.store), context=Context())
 
     async def _deliver(self, store: Store) -> None:
         pause = _RETRY_FIRST_S
-        while self.undelivered:
-            batch = list(self.undelivered)[:1_000]
+        while self._undelivered:
+            batch = list(self._undelivered)[:1_000]
+            self._under_way.update(batch)
             nobody = random_name()
             try:
                 await store.run([Release(key, nobody) for key in batch])
@@ -187,7 +201,7 @@ class Cache:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _RETRY_LAST_S)
                 continue
-            self.undelivered.difference_update(batch)
+            self._undelivered -= self._under_way.intersection(batch)
         logger.warning("the cache can be reached again: kept invalidations are delivered")
 
     async def run(self, commands: list[Command]) -> list[Reply]:

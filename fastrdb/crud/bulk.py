@@ -45,7 +45,7 @@ class Bulk(Changes[M, C, U, R]):
         named = {name: self._coerced(name, value) for name, value in key.items()}
 
         def statements(connection: Connection, session: Session) -> tuple[list[R], Written]:
-            returned = self._returned()
+            returned = self._creation().returned
             found: dict[int, Any] = {}
             for indexes in _alike(rows):
                 statement = insert(self._model.table).returning(*returned.columns, sort_by_parameter_order=True)

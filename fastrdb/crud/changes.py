@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Insert,
-    Row,
-    Table,
-    bindparam,
-    delete,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, Executable, Row
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import set_committed_value
 
@@ -25,24 +14,12 @@ from ..cache.cache import Cache
 from ..db.sessions import Place
 from ..errors import EmptyInput, KeyMismatch, MultipleFound, NotFound, UnknownField, UsageError
 from ..writes.effects import Through
-from ..writes.reach import reached_by_delete, reached_by_update
 from ..writes.templates import templates_of
 from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, U, Unset
 from .execution import Query, read_back
 from .keyspace import key_of_row
+from .statements import Change, Creation, build_change, build_creation, setting
 from .writing import Writer, Written
-
-
-class Returned:
-    """The columns that a write gives back: the response's, then those of row images, by attribute and column name."""
-
-    def __init__(self, shown: Mapping[str, ColumnElement[Any]], images: Sequence[str], table: Table) -> None:
-        self.columns = [*shown.values(), *(table.c[name].label(f"fastrdb_{name}") for name in images)]
-        self._width, self._images = len(shown), tuple(images)
-
-    def image(self, row: Row[Any]) -> dict[str, Any]:
-        """Give the row image: column name -> value."""
-        return dict(zip(self._images, row[self._width :], strict=True))
 
 
 class Changes(Core[M, C, U, R]):
@@ -77,11 +54,7 @@ class Changes(Core[M, C, U, R]):
         expected = {name: self._model.values[name].coerce(value) for name, value in key.items()}
 
         def statements(connection: Connection, session: Session) -> tuple[R, Written]:
-            returned = self._returned()
-            statement: Insert = self._kept(
-                ("insert", tuple(returned.columns)),
-                lambda: insert(self._model.table).returning(*returned.columns),
-            )
+            statement, returned = self._creation()
             row = connection.execute(statement, {self._model.columns[n].key: v for n, v in values.items()}).one()
             image = returned.image(row)
             self._compare(expected, image)
@@ -147,14 +120,12 @@ class Changes(Core[M, C, U, R]):
         place, asked = self._place(database, cache), self._criterion(key, filters, where)
 
         def statements(connection: Connection, session: Session) -> tuple[None, Written]:
-            images = self._image_columns()
-            condition, parameters, _ = self._one(connection, asked, frozenset(), images)
-            statement = delete(self._model.table).where(*condition).returning(*_labelled(self._model.table, images))
-            rows = connection.execute(statement, parameters).fetchall()
-            image = dict(zip(images, self._single(rows, asked), strict=True))
+            change = self._change(connection, asked, None)
+            _, parameters = self._lock(connection, asked, change)
+            image = change.returned.image(self._one(connection, asked, change.statement, parameters))
             self._forget(session, image)
             written = self._written(cache, place, [image], None)
-            written.tables |= reached_by_delete(self._model.table)
+            written.tables |= change.reached
             return None, written
 
         await self._writer(cache, place, commit).run(database, statements)
@@ -224,81 +195,72 @@ class Changes(Core[M, C, U, R]):
         asked: Asked,
         values: Mapping[str, Any],
     ) -> tuple[R, Written]:
-        table, images = self._model.table, self._image_columns()
-        assigned = self._assigned(values)
-        condition, parameters, before = self._one(connection, asked, assigned, images)
-        returned = self._returned()
-        sets = {
-            self._model.columns[name].key: bindparam(f"fastrdb_set_{name}", type_=self._model.columns[name].type)
-            for name in values
-        }
-        statement = update(table).where(*condition).values(sets).returning(*returned.columns)
-        given = {f"fastrdb_set_{name}": value for name, value in values.items()}
-        row = self._single(connection.execute(statement, {**parameters, **given}).fetchall(), asked)
-        image = returned.image(row)
+        change = self._change(connection, asked, tuple(values))
+        before, parameters = self._lock(connection, asked, change)
+        row = self._one(connection, asked, change.statement, {**parameters, **setting(values)})
+        image = change.returned.image(row)
         response = self._response(connection, row, image)
-        self._refresh(session, image if before is None else before, row, assigned)
+        self._refresh(session, before or image, row, change)
         written = self._written(cache, place, [image, *([before] if before is not None else [])], response)
-        written.tables |= reached_by_update(table, assigned)
+        written.tables |= change.reached
         return response, written
 
-    def _one(
-        self, connection: Connection, asked: Asked, assigned: frozenset[str], images: Sequence[str]
-    ) -> tuple[list[ColumnElement[bool]], dict[str, Any], dict[str, Any] | None]:
-        """Give a condition that matches one row at most, its parameters and, where it had to be locked, its image.
+    def _change(self, connection: Connection, asked: Asked, names: tuple[str, ...] | None) -> Change:
+        """Give the UPDATE that sets these attributes of the row that is asked for, or the DELETE for ``None``."""
+        dialect, images = connection.dialect.name, self._image_columns()
+        shown = self._shown_columns() if names is not None else ()
 
-        A row is locked first where the criterion holds no unique key, so that nothing is changed when several match,
-        or where the write changes columns that keys are made of, so that the old ones are known.
-        """
-        conditions = [*self._model.criteria, *asked.filter.build(self._model.fields)]
+        def build() -> Change:
+            return build_change(self._model, asked, names, shown, images, dialect)
+
         if asked.where is not None:
-            conditions.append(asked.where)
-        plain = {name for name, value in asked.filter.plain.items() if value is not None}
-        if self._model.covers_unique_key(frozenset(plain)) and not assigned & set(images):
-            return conditions, dict(asked.filter.params), None
-        table = self._model.table
-        columns = _labelled(table, images)
-        if connection.dialect.name == "sqlite":  # no FOR UPDATE: this takes the lock, and changes nothing
-            first = next(iter(table.primary_key.columns))
-            statement: Any = update(table).where(*conditions).values({first.key: first}).returning(*columns)
-        else:
-            statement = select(*columns).where(*conditions).limit(2).with_for_update(of=table)
-        row = self._single(connection.execute(statement, asked.filter.params).fetchall(), asked)
-        image = dict(zip(images, row, strict=True))
-        by_key = {f"fastrdb_key_{c.name}": image[c.name] for c in table.primary_key.columns}
-        return (
-            [c == bindparam(f"fastrdb_key_{c.name}", type_=c.type) for c in table.primary_key.columns],
-            by_key,
-            image,
-        )
+            return build()
+        tables = len(self._model.table.metadata.tables)  # one that is defined later may refer to this one
+        found: Change = self._kept(("change", names, dialect, asked.filter.shape, asked.equal, images, tables), build)
+        return found
 
-    def _single(self, rows: Sequence[Row[Any]], asked: Asked) -> Row[Any]:
+    def _creation(self) -> Creation:
+        images = self._image_columns()
+        shown = self._shown_columns()
+        found: Creation = self._kept(("create", images), lambda: build_creation(self._model, shown, images))
+        return found
+
+    def _lock(
+        self, connection: Connection, asked: Asked, change: Change
+    ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+        """Give the row's image, if it has to be locked, and the parameters of the condition that the change has."""
+        if change.lock is None:
+            return None, asked.filter.params
+        row = self._one(connection, asked, change.lock, asked.filter.params)
+        image = dict(zip(change.images, row, strict=True))
+        return image, change.by_key(image)
+
+    def _one(
+        self, connection: Connection, asked: Asked, statement: Executable, parameters: Mapping[str, Any]
+    ) -> Row[Any]:
+        rows = connection.execute(statement, parameters).fetchall()
         if not rows:
             raise NotFound(self._model.name, dict(asked.given))
         if len(rows) > 1:
             raise MultipleFound(self._model.name, dict(asked.given))
         return rows[0]
 
-    def _assigned(self, values: Mapping[str, Any]) -> frozenset[str]:
-        """Give the names of the columns that an UPDATE may change: named, computed, or set by the column itself."""
-        named = {self._model.columns[name].name for name in values}
-        by_itself = {
-            c.name
-            for c in self._model.table.columns
-            if c.onupdate is not None or c.server_onupdate is not None or c.computed
-        }
-        return frozenset(named | by_itself)
-
     def _image_columns(self) -> tuple[str, ...]:
         """Give the columns of row images: the primary key, and all that templates and the declared pattern name."""
         table = self._model.table
-        names = {c.name for c in table.primary_key.columns} | templates_of(table).columns()
-        hidden = {self._model.columns[name].name for name in self._hidden + self._dropped_columns}
-        return tuple(c.name for c in table.columns if c.name in names | hidden)
+        in_templates = templates_of(table).columns()
 
-    def _returned(self) -> Returned:
-        shown = self._responses.columns if self._plain else {}
-        return Returned(shown, self._image_columns(), self._model.table)
+        def build() -> tuple[str, ...]:
+            hidden = {self._model.columns[name].name for name in self._hidden + self._dropped_columns}
+            names = {c.name for c in table.primary_key.columns} | in_templates | hidden
+            return tuple(c.name for c in table.columns if c.name in names)
+
+        found: tuple[str, ...] = self._kept(("images", in_templates), build)
+        return found
+
+    def _shown_columns(self) -> tuple[ColumnElement[Any], ...]:
+        """Give what a write returns for the response; nothing where that has to be read back."""
+        return tuple(self._responses.columns.values()) if self._plain else ()
 
     def _response(self, connection: Connection, row: Row[Any], image: Mapping[str, Any]) -> R:
         """Give the response of a written row: from what the statement returned, or read back by its primary key."""
@@ -347,7 +309,7 @@ class Changes(Core[M, C, U, R]):
 
     # -- the caller's own instances
 
-    def _refresh(self, session: Session, image: Mapping[str, Any], row: Row[Any], assigned: frozenset[str]) -> None:
+    def _refresh(self, session: Session, image: Mapping[str, Any], row: Row[Any], change: Change) -> None:
         """Give the session's own instance of the row, if it has one, the values that were written."""
         instance = self._instance(session, image)
         if instance is None:
@@ -356,7 +318,7 @@ class Changes(Core[M, C, U, R]):
         for name, value in known.items():
             if name in self._model.columns:
                 set_committed_value(instance, name, value)
-        unknown = [n for n, c in self._model.columns.items() if c.name in assigned and n not in known]
+        unknown = [n for n, c in self._model.columns.items() if c.name in change.assigned and n not in known]
         if unknown:
             session.expire(instance, unknown)
 
@@ -377,7 +339,3 @@ def _schema_object(obj_in: BaseModel | Unset) -> BaseModel:
         given = "nothing" if obj_in is UNSET else type(obj_in).__name__
         raise UsageError(f"obj_in: {given}; pass an instance of the create or update schema")
     return obj_in
-
-
-def _labelled(table: Table, names: Sequence[str]) -> list[Any]:
-    return [table.c[name].label(f"fastrdb_{name}") for name in names]

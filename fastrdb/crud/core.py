@@ -75,6 +75,11 @@ class Asked:
     uncacheable: str | None
     given: Mapping[str, Any]
 
+    @property
+    def equal(self) -> frozenset[str]:
+        """Names of the fields that must equal a value, which is not NULL."""
+        return frozenset([name for name, value in self.filter.plain.items() if value is not None])
+
     def extras(self, besides: frozenset[str], order: object = None) -> object | None:
         """Give what the key must hold besides the template's own fields; ``None`` for nothing."""
         rest = self.filter.canonical_without(besides)

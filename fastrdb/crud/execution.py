@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
 from ..db.sessions import Place, SessionFactory, place_of
+from ..writes.outcome import finish
 
 T = TypeVar("T")
 
@@ -51,6 +52,16 @@ def opened(db: AsyncSession | SessionFactory) -> AbstractAsyncContextManager[Asy
     return nullcontext(db) if isinstance(db, AsyncSession) else db()
 
 
+async def run_sync(session: AsyncSession, place: Place, work: Callable[..., T], *arguments: Any) -> T:
+    """Run work that sends statements; on SQLite a caller that is cancelled waits for its end.
+
+    There a statement goes on in its thread, and the locks of one that nobody has finished stay with its cursor, which
+    the frames of the cancellation keep alive, whether or not the connection is closed.
+    """
+    running = session.run_sync(work, *arguments)
+    return await (finish(running) if place.dialect == "sqlite" else running)
+
+
 async def fetch(
     db: AsyncSession | SessionFactory,
     place: Place,
@@ -61,7 +72,7 @@ async def fetch(
 ) -> Fetched:
     """Run a SELECT and build its rows."""
     async with opened(db) as session:
-        return await session.run_sync(_fetch, place, mapper, query, parameters, build)
+        return await run_sync(session, place, _fetch, place, mapper, query, parameters, build)
 
 
 def connect(session: Session, mapper: Mapper[Any]) -> Connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -73,7 +73,7 @@ class Responses(Generic[R]):
     def load(self, raw: bytes) -> R:
         """Read one response from stored JSON; leading white space is JSON's."""
         if self.wire:
-            return self.schema.model_validate_json(raw)
+            return cast("R", self.schema.__pydantic_validator__.validate_json(raw))  # model_validate_json, bare
         return self.schema.model_validate_json(raw, by_name=True, by_alias=False)
 
     def load_list(self, raw: bytes) -> list[R]:

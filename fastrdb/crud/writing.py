@@ -19,7 +19,7 @@ from ..writes.effects import Effects, Through
 from ..writes.outcome import did_not_commit, finish
 from ..writes.reach import reached_by_any_write
 from ..writes.transaction import commit, effects_on, follow
-from .execution import connect, opened
+from .execution import connect, opened, run_sync
 from .integrity import translated
 
 T = TypeVar("T")
@@ -78,31 +78,31 @@ class Writer:
             ours = self.commits and not self.place.bound and not joins(session)
             alone = ours and not session.in_transaction()
             try:
-                result, effects = await session.run_sync(self._statements, statements, alone)
+                result, effects = await run_sync(session, self.place, self._statements, statements, ours, alone)
             except BaseException:
                 if ours:
                     await finish(session.rollback())
                 raise
-            await self._end(session, effects, ours)
+            if ours:
+                await self._commit(session, effects)
             return result
 
-    async def _end(self, session: AsyncSession, effects: Effects | None, ours: bool) -> None:
-        if ours:
-            try:
-                await commit(session, effects)
-            except IntegrityError as error:  # a deferred constraint
-                await finish(session.rollback())
-                raise translated(error) from error.orig
-            except BaseException:
-                await finish(session.rollback())
-                raise
-        elif effects is not None and self.place.bound:
-            effects.let_run_out()
-        elif effects is not None:
-            follow(session, effects)
+    async def _commit(self, session: AsyncSession, effects: Effects | None) -> None:
+        try:
+            await commit(session, effects)
+        except IntegrityError as error:  # a deferred constraint
+            await finish(session.rollback())
+            raise translated(error) from error.orig
+        except BaseException:
+            await finish(session.rollback())
+            raise
 
     def _statements(
-        self, session: Session, statements: Callable[[Connection, Session], tuple[T, Written]], alone: bool
+        self,
+        session: Session,
+        statements: Callable[[Connection, Session], tuple[T, Written]],
+        ours: bool,
+        alone: bool,
     ) -> tuple[T, Effects | None]:
         connection = connect(session, self.mapper)
         if self.cache is None:
@@ -116,6 +116,10 @@ class Writer:
         self._record(effects, written)
         if alone and fresh and place is self.place and written.through:
             effects.write_through(self.cache, written.through)
+        if self.place.bound:
+            effects.let_run_out()
+        elif not ours:
+            follow(session, effects)
         return result, effects
 
     def _record(self, effects: Effects, written: Written) -> None:

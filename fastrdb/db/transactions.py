@@ -162,7 +162,25 @@ def _on_savepoint(connection: Connection, name: str | None) -> None:
 def _on_commit(connection: Connection) -> None:
     transaction = transaction_of(connection)
     if transaction is not None and transaction.effects is not None:
-        await_only(transaction.effects.before_commit())
+        try:
+            await_only(transaction.effects.before_commit())
+        except BaseException:
+            _roll_back(connection)
+            raise
+
+
+def _roll_back(connection: Connection) -> None:
+    """Roll back on the driver's connection, where a listener aborts the COMMIT.
+
+    A session that is closed without a ``rollback()`` would else give the connection back to the pool with the
+    transaction still open, and who takes it out next would read, and commit, what it wrote.
+    """
+    try:
+        connection.engine.dialect.do_rollback(connection.connection)
+    except BaseException:
+        if connection.dialect.name != "sqlite":  # whose thread does it anyway, and whose memory would be lost
+            connection.invalidate()
+        raise
 
 
 def _on_rollback(connection: Connection) -> None:

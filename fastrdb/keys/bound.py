@@ -91,7 +91,9 @@ def _literals(template: Template, prefix: str) -> Iterator[str]:
 def _encoder(field: str, values: ColumnValues | None) -> _Encoder:
     if values is None or field in RESERVED:
         return _number_encoder(field)
-    return _text_encoder(values) if values.category == "text" else _value_encoder(values)
+    if values.category == "text":
+        return _text_encoder(values)
+    return _integer_encoder(values) if values.python_type is int else _value_encoder(values)
 
 
 def _number_encoder(field: str) -> _Encoder:
@@ -111,6 +113,15 @@ def _value_encoder(values: ColumnValues) -> _Encoder:
             raise ValueRefused(values.name, f"one plain value in a key, {values.expected}", cast("object", value))
         coerced = coerce(value)
         return encode(None if coerced is None else text(coerced))
+
+    return encoder
+
+
+def _integer_encoder(values: ColumnValues) -> _Encoder:
+    coerce, slow = values.coerce, _value_encoder(values)
+
+    def encoder(value: Any) -> str:
+        return str(coerce(value)) if type(value) is int else slow(value)
 
     return encoder
 

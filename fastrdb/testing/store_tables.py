@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fastrdb.cache.protocol import MAX_LISTED, parse_hold, parse_listing
-from fastrdb.cache.store import ListTemplates, Mint, Release
+from fastrdb.cache.protocol import MAX_LISTED, Cell, parse_hold, parse_listing
+from fastrdb.cache.store import ListTemplates, Mint, ReleaseTable, RenewTable
 
 from .store_probe import LONG_MS, SHORT_MS, SHORT_S, Probe
 
@@ -26,7 +26,7 @@ class TableChecks(Probe):
         assert await self.listed(b"a:{x}") == {b"a:{x}": (b"w1",)}
         await self.hold_table(b"w2")
         assert await self.listed(b"a:{x}") == {b"a:{x}": (b"w1",)}
-        await self.do(Release(self.any_key, b"w1"))
+        assert parse_hold(await self._release_table(b"w1") or b"").writers.keys() == {b"w2"}
         assert await self.listed(b"a:{x}") == {b"a:{x}": ()}
 
     async def a_template_does_not_wait_for_the_dead(self) -> None:
@@ -36,6 +36,52 @@ class TableChecks(Probe):
         assert await self.listed(b"a:{x}") == {b"a:{x}": (b"dead", b"w2")}
         await self.pass_time(SHORT_S)
         assert await self.listed(b"a:{x}") == {b"a:{x}": (b"w2",)}
+
+    async def who_held_a_table_all_the_time_leaves_its_list(self) -> None:
+        """A writer that renews its hold in time, and lets go in time, ages no value of the table."""
+        _, listed = await self.hold_table(b"w1", b"a:{x}", ttl_ms=SHORT_MS)
+        await self._renew_table(b"w1")
+        await self.pass_time(SHORT_S)
+        assert await self._release_table(b"w1") is None
+        assert await self._cells() == (None, listed)
+
+    async def who_lost_a_table_drops_its_list(self) -> None:
+        """A writer whose hold ended does not know what was listed since: values under those templates age."""
+        for co_writers in ([], [b"w2"]):
+            await self.hold_table(b"w1", ttl_ms=SHORT_MS)
+            for writer in co_writers:
+                await self.hold_table(writer)
+            await self.pass_time(SHORT_S)
+            await self.listed(b"first:{x}")
+            left = await self._release_table(b"w1")
+            assert set(parse_hold(left or b"").writers) == set(co_writers)
+            assert await self._cells() == (left, None)
+
+    async def who_renews_a_lost_table_drops_its_list(self) -> None:
+        """A renewal that finds its hold ended holds again, and values under templates listed meanwhile age."""
+        await self.hold_table(b"w1", ttl_ms=SHORT_MS)
+        await self.pass_time(SHORT_S)
+        await self.listed(b"first:{x}")
+        held = await self._renew_table(b"w1")
+        assert await self._cells() == (held, None)
+        assert LONG_MS / 2 < await self.life_ms(self.any_key) <= LONG_MS
+        assert await self.listed(b"first:{x}") == {b"first:{x}": (b"w1",)}
+        assert await self._release_table(b"w1") is None
+        assert await self.listed(b"first:{x}") == {b"first:{x}": ()}
+
+    async def who_lost_a_table_leaves_a_held_list(self) -> None:
+        """Where a co-writer holds ``all``, its hold stays, and leaves no token of its own when it lets go."""
+        keys = self.any_key, self.all_key
+        for command in (ReleaseTable(*keys, b"w1"), RenewTable(*keys, b"w1", LONG_MS)):
+            await self.hold(self.all_key, b"w1")
+            await self.hold(self.all_key, b"w2", SHORT_MS)
+            await self.do(command)
+            left = parse_hold(await self.cell(self.all_key) or b"")
+            assert left.shared
+            assert set(left.writers) == {b"w2"}
+            assert await self.life_ms(self.all_key) <= SHORT_MS
+            await self.pass_time(SHORT_S)
+            await self._release_table(b"w1")
 
     async def what_is_listed_stays(self) -> None:
         """Listing keeps the token and the other templates, and lengthens their life only."""
@@ -60,3 +106,17 @@ class TableChecks(Probe):
         await self.do(ListTemplates(self.any_key, self.all_key, many, b"old", LONG_MS))
         reply = await self.do(ListTemplates(self.any_key, self.all_key, (b"more",), b"new", LONG_MS))
         assert reply == b"new\nmore\t"
+
+    async def _release_table(self, writer: bytes) -> Cell:
+        reply = await self.do(ReleaseTable(self.any_key, self.all_key, writer))
+        assert not isinstance(reply, tuple)
+        return reply
+
+    async def _renew_table(self, writer: bytes) -> Cell:
+        reply = await self.do(RenewTable(self.any_key, self.all_key, writer, LONG_MS))
+        assert not isinstance(reply, tuple)
+        return reply
+
+    async def _cells(self) -> tuple[Cell, Cell]:
+        any_cell, (all_cell,) = await self.store.read(self.any_key, (self.all_key,))
+        return any_cell, all_cell

@@ -191,9 +191,8 @@ class CacheEffects:
         keys, held, self.held = set(self._kept_keys()), self.held, []
         if not self.complete and not committed:
             return  # nothing was written, and what was held runs out by itself
-        commands = await self._releases(held, committed) if self.complete else self._drops(keys)
         try:
-            await self.cache.run(commands)
+            await self.cache.run(await self._releases(held, committed) if self.complete else self._drops(keys))
         except CacheError:
             # Nobody knows what was listed if the hold on ``any`` was lost: each table's ``all`` goes, too.
             self._keep(keys | set(self._tables().values()))

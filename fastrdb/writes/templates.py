@@ -51,12 +51,14 @@ class TableTemplates:
         self._table = table
         self._own: WeakValueDictionary[tuple[str, str], Listed] = WeakValueDictionary()
         self._seen: dict[tuple[str, str], Listed | None] = {}
+        self._columns = frozenset[str]()
 
     def own(self, text: str, prefix: str) -> Listed:
         """Give our own template of this text; it counts as in use as long as the caller keeps it."""
         found = self._own.get((text, prefix))
         if found is None:
             found = self._own[text, prefix] = Listed(self._table, text, prefix)
+            self._columns |= {*found.bound.columns}
         return found
 
     def in_use(self, prefix: str) -> list[Listed]:
@@ -77,14 +79,15 @@ class TableTemplates:
 
     def _parse(self, text: str, prefix: str) -> Listed | None:
         try:
-            return Listed(self._table, text, prefix)
+            found = Listed(self._table, text, prefix)
         except FastRDBError:
             return None
+        self._columns |= {*found.bound.columns}
+        return found
 
     def columns(self) -> frozenset[str]:
-        """Give the names of the columns that row images need, for our own templates and all that were seen."""
-        known = [*self._own.values(), *self._seen.values()]
-        return frozenset(name for listed in known if listed is not None for name in listed.bound.columns)
+        """Give the names of the columns that row images need, for all templates that were ours or were seen."""
+        return self._columns
 
 
 def templates_of(table: Table) -> TableTemplates:

@@ -57,15 +57,14 @@ async def conclude(effects: Effects, error: BaseException | None) -> None:
         effects.leave()
 
 
-def follow(session: AsyncSession, effects: Effects) -> None:
+def follow(session: Session, effects: Effects) -> None:
     """Release when the caller's transaction has ended."""
-    sync = session.sync_session
-    following: list[Effects] = sync.info.setdefault(_KEY, [])
+    following: list[Effects] = session.info.setdefault(_KEY, [])
     if effects not in following:
         following.append(effects)
-    if not event.contains(sync, "after_transaction_end", _on_end):
-        event.listen(sync, "after_commit", _on_commit)
-        event.listen(sync, "after_transaction_end", _on_end)
+    if not event.contains(session, "after_transaction_end", _on_end):
+        event.listen(session, "after_commit", _on_commit)
+        event.listen(session, "after_transaction_end", _on_end)
 
 
 def _on_commit(session: Session) -> None:

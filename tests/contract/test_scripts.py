@@ -23,6 +23,8 @@ from fastrdb.cache.store import (
     ListTemplates,
     Mint,
     Release,
+    ReleaseTable,
+    RenewTable,
     Reply,
     Unclaim,
 )
@@ -88,6 +90,8 @@ commands = st.one_of(
     ),
     st.builds(ListTemplates, st.just(KEYS[1]), st.just(KEYS[2]), templates, st.sampled_from(TOKENS), lives, parts),
     st.builds(Release, keys, writers, st.none() | values | st.sampled_from(TOKENS), lives, parts),
+    st.builds(ReleaseTable, st.just(KEYS[1]), st.just(KEYS[2]), writers),
+    st.builds(RenewTable, st.just(KEYS[1]), st.just(KEYS[2]), writers, lives),
     st.builds(Get, keys),
 )
 
@@ -148,4 +152,4 @@ async def test_scripts_and_apply_agree(in_redis: RedisStore, walk: list[Command]
 
 def test_scripts_have_their_own_names() -> None:
     """No two scripts are one; each is named by the SHA-1 that Redis gives it."""
-    assert len({script.sha for script in SCRIPTS}) == len(SCRIPTS) == 8
+    assert len({script.sha for script in SCRIPTS}) == len(SCRIPTS) == 10

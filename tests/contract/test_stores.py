@@ -7,7 +7,7 @@ import pytest
 from fastrdb.cache.memory import MemoryStore
 from fastrdb.cache.protocol import Parts
 from fastrdb.cache.redis import RedisStore
-from fastrdb.cache.store import Command, Fill, Release, Reply
+from fastrdb.cache.store import Command, Fill, HoldCell, Release, ReleaseTable, RenewTable, Reply
 from fastrdb.testing.stores import StoreContract
 
 
@@ -35,13 +35,17 @@ async def test_redis_store(redis_url: str, check: str) -> None:
 
 
 class Careless(MemoryStore):
-    """A store that fills without looking at the claim, and installs through shared holds."""
+    """A store that fills without looking at the claim, installs through shared holds, and trusts holds on ``any``."""
 
     def _apply(self, command: Command, now_ms: int) -> Reply:
         if isinstance(command, Fill):
             command = command._replace(parts=Parts(claims=False))
         elif isinstance(command, Release):
             command = command._replace(parts=Parts(sole_holder_installs=False))
+        elif isinstance(command, ReleaseTable):
+            command = Release(command.any_key, command.writer)
+        elif isinstance(command, RenewTable):
+            command = HoldCell(command.any_key, command.writer, command.ttl_ms, again=True)
         return super()._apply(command, now_ms)
 
 
@@ -53,6 +57,9 @@ class Careless(MemoryStore):
         "nothing_is_written_through_a_shared_hold",
         "a_dead_co_writer_is_remembered",
         "a_hold_that_was_lost_and_renewed_counts_as_shared",
+        "who_lost_a_table_drops_its_list",
+        "who_renews_a_lost_table_drops_its_list",
+        "who_lost_a_table_leaves_a_held_list",
     ],
 )
 async def test_careless_stores_are_found_out(check: str) -> None:

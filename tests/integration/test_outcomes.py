@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from fastrdb import CacheClosed, CheckViolation, NotFound, UniqueViolation
 from tests.models import UserIn, named
+from tests.servers.redis import RedisServer
 from tests.world import ANN, BOB, Read, World, opened, until
 
 HELD, ABSENT = "bypass: the entry is held", "miss: absent"
@@ -77,6 +78,15 @@ def is_state(world: World, state: str) -> Callable[[], Awaitable[bool]]:
         return await world.state() == state
 
     return compare
+
+
+def is_free(world: World) -> Callable[[], Awaitable[bool]]:
+    """Whether nobody holds Ann."""
+
+    async def check() -> bool:
+        return "held" not in await world.state()
+
+    return check
 
 
 def write(world: World, name: str, db: Any = None) -> asyncio.Task[Any]:
@@ -408,15 +418,14 @@ async def by_group(work: Callable[[], Awaitable[Any]], now: asyncio.Event) -> No
     assert failure.group_contains(LookupError)
 
 
-CANCELS = {"task": by_task, "again": by_impatience, "timeout": by_timeout, "scope": by_scope, "group": by_group}
 Cancel = Callable[[Callable[[], Awaitable[Any]], asyncio.Event], Awaitable[None]]
+CANCELS: dict[str, Cancel] = {"task": by_task, "timeout": by_timeout, "scope": by_scope, "group": by_group}
 
 
 @pytest.fixture(params=CANCELS)
 def cancel(request: pytest.FixtureRequest) -> Cancel:
     """Each way to cancel some work when an event is set."""
-    found: Cancel = CANCELS[request.param]
-    return found
+    return CANCELS[request.param]
 
 
 def when(world: World, moment: str) -> asyncio.Event:
@@ -460,6 +469,16 @@ def _gives_back(world: World) -> Callable[[], Awaitable[bool]]:
         return world.leaked == 0
 
     return check
+
+
+@pytest.mark.parametrize("moment", ["hold", "commit", "release"])
+async def test_impatience_does_not_stop_a_commit(world: World, moment: str) -> None:
+    """Once COMMIT is near, a caller that is cancelled again and again ends when the write is complete."""
+    now = when(world, moment)
+    await by_impatience(lambda: world.crud.delete(db=world.factory, redis=world.cache, id=ANN), now)
+    assert await world.stored() is None
+    assert (await world.read()).name is None
+    assert world.leaked == 0
 
 
 async def test_write_cancelled_while_commit_hangs_is_whole(slow: World, cancel: Cancel) -> None:
@@ -508,24 +527,31 @@ async def test_cancelled_commit_of_the_callers_runs_out(slow: World, cancel: Can
     assert (await slow.read()).name == await slow.stored()
 
 
-async def test_callers_hold_that_is_cancelled_writes_nothing(world: World) -> None:
-    """The caller's commit is cancelled while the cache is asked to hold: no COMMIT was sent, the old row is served."""
-    cache = world.cache = world.another_cache(hold_s=0.5)
+async def test_callers_hold_that_is_cancelled_writes_nothing(
+    world: World, private_redis: Callable[[], RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller's commit is cancelled while the cache is asked to hold: no COMMIT is sent, the old row is served."""
+    server = private_redis()
+    world.redis_url = server.url
+    cache = world.cache = world.another_cache(hold_s=0.5, timeout_s=10)
     await world.warm()
-    now = when(world, "hold")
-
-    async def work() -> None:
-        async with world.factory() as session:
-            await session.begin()
-            await world.crud.update(db=session, redis=cache, obj_in=named("new"), id=ANN)
-            await session.commit()
-
-    await by_task(work, now)
+    async with world.factory() as session:
+        await session.begin()
+        await world.crud.update(db=session, redis=cache, obj_in=named("new"), id=ANN)
+        server.pause()
+        task = asyncio.create_task(session.commit())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await session.close()
+        server.resume()
     assert await world.stored() == "Ann"
     assert (await world.read()).name == "Ann"
-    await until(is_state(world, ABSENT))
+    await until(is_free(world))
     await world.warm()
     assert await world.read() == STALE
+    assert caplog.messages == []
     await until(_gives_back(world))
 
 
@@ -545,7 +571,7 @@ async def test_cancelled_autocommit_write_is_right(world: World, cancel: Cancel)
     event.listen(engine.sync_engine, "before_cursor_execute", notice)
     await cancel(lambda: world.crud.update(db=factory, redis=cache, obj_in=named("new"), id=ANN), now)
     assert (await world.read()).name == await world.stored()
-    await until(is_state(world, ABSENT))
+    await until(is_free(world))
     await world.warm()
     assert (await world.read()).name == await world.stored()
 
@@ -559,6 +585,7 @@ async def test_cancelled_readers_leave_no_claim(world: World, cancel: Cancel) ->
     await until(is_state(world, ABSENT))
     assert world.cache.flights == {}
     assert await world.read() == Read("Ann", from_cache=False)
+    await world.crud.update(db=world.factory, redis=world.cache, obj_in=named("new"), id=ANN)
 
 
 # Hanging.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fastrdb.cache import protocol
 from fastrdb.cache.protocol import ALL_PARTS, MAX_LISTED, STAMP_LENGTH, Cell, Hold, Listing, Parts
-from fastrdb.cache.store import Fill, Get, HoldTable, ListTemplates, Mint, keys_of
+from fastrdb.cache.store import Command, Fill, Get, HoldTable, ListTemplates, Mint, ReleaseTable, RenewTable, keys_of
 
 NOW = 1_700_000_000_000
 
@@ -206,6 +206,22 @@ def test_a_full_list_starts_again(there: int, more: int) -> None:
     assert (after.token, len(after.templates)) == ((b"fresh", more) if full else (b"old", there + more))
 
 
+@given(st.none() | holds.map(Hold.encode), tables, names)
+def test_a_lost_hold_on_any_drops_all(any_cell: Cell, all_cell: Cell, writer: bytes) -> None:
+    """A writer that held ``any`` until it lets go, or renews, leaves ``all`` alone; one that did not leaves no list."""
+    held_at = protocol.parse_hold(any_cell).writers.get(writer, 0) if any_cell is not None else 0
+    for command in (ReleaseTable(b"any", b"all", writer), RenewTable(b"any", b"all", writer, 3_000)):
+        (left, dropped), reply = command.apply((any_cell, all_cell), NOW)
+        assert left is not None
+        assert left.cell == reply
+        if held_at > NOW:
+            assert dropped is None
+        else:
+            assert dropped is not None
+            assert dropped.cell == protocol.release(all_cell, writer, NOW)
+            assert dropped.cell is None or writer not in protocol.parse_hold(dropped.cell).writers
+
+
 # Parts switched off, and commands
 
 
@@ -228,9 +244,11 @@ def test_parts_can_be_switched_off() -> None:
         (Fill(b"k", b"m", b"v", 1), (b"k",)),
         (HoldTable(b"any", b"all", b"w", 1, (), b"t", 1), (b"any", b"all")),
         (ListTemplates(b"any", b"all", (), b"t", 1), (b"any", b"all")),
+        (ReleaseTable(b"any", b"all", b"w"), (b"any", b"all")),
+        (RenewTable(b"any", b"all", b"w", 1), (b"any", b"all")),
     ],
 )
-def test_commands_name_their_keys(command: Get | HoldTable, keys: tuple[bytes, ...]) -> None:
+def test_commands_name_their_keys(command: Command, keys: tuple[bytes, ...]) -> None:
     """A command touches one key, or the two of its table, and changes as many cells as it has keys."""
     assert keys_of(command) == keys
     assert len(command.apply([None] * len(keys), NOW).writes) == len(keys)

@@ -11,7 +11,7 @@ On your own crud: a function that says what to read and write, in a module that 
             crud=user_crud,
             ids=range(1, 9),
             mark="nickname",  # an integer or text column: the harness's own, to know each write by
-            create=lambda random, id, mark: UserCreate(id=id, email=f"{random.choice(NAMES)}@x.org", nickname=str(mark)),
+            create=lambda random, id, mark: UserCreate(id=id, email=f"u{id}@x.org", nickname=str(mark)),
             change=lambda random, mark: UserUpdate(nickname=str(mark)),
             read=lambda random: random.choice([Row({"id": random.randint(1, 8)}), Page(limit=10), Count()]),
         )

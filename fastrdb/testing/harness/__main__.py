@@ -22,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m fastrdb.testing.harness",
         description="Counts stale reads through fastrdb while writers are killed. Exit status 1 if there is one.",
     )
-    found.add_argument("--postgres", required=True, metavar="URL", help="postgresql+asyncpg://…, where schemas may be made")
+    found.add_argument(
+        "--postgres", required=True, metavar="URL", help="postgresql+asyncpg://…, where schemas may be made"
+    )
     found.add_argument("--redis", required=True, metavar="URL", help="redis://…")
     found.add_argument(
         "--subject",
@@ -30,14 +32,21 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         type=imported,
         metavar="MODULE:FUNCTION",
-        help="what gives your Subject; twice for the old and the new code of a deploy (default: a table of the harness's own)",
+        help="what gives your Subject; twice: the old and the new code of a deploy (default: the harness's own table)",
     )
     found.add_argument("--reads", type=int, default=200_000, metavar="N", help="judged reads (default: %(default)s)")
     found.add_argument("--seconds", type=float, default=3_600, metavar="S", help="end then at the latest")
     found.add_argument("--seed", type=int, metavar="N", help="of what the processes do (default: random)")
     found.add_argument("--readers", type=int, default=3, metavar="N", help="processes (default: %(default)s)")
     found.add_argument("--writers", type=int, default=3, metavar="N", help="processes (default: %(default)s)")
-    found.add_argument("--without", choices=PARTS, metavar="PART", help=f"switch a part of the protocol off: {', '.join(PARTS)}")
+    found.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=PARTS,
+        metavar="PART",
+        help=f"switch a part of the protocol off: {', '.join(PARTS)}; may be repeated",
+    )
     found.add_argument("--stop", action="store_true", help="end with the first stale read")
     return found
 
@@ -55,15 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scenario = Scenario(
         given.postgres,
         given.redis,
-        subjects=tuple(given.subject),
         reads=given.reads,
         limit_s=given.seconds,
         seed=randrange(2**32) if given.seed is None else given.seed,
         readers=given.readers,
         writers=given.writers,
         stop_at_first=given.stop,
-        parts=replace(ALL_PARTS, **{given.without: False}) if given.without else ALL_PARTS,
+        parts=replace(ALL_PARTS, **dict.fromkeys(given.without, False)),
     )
+    if given.subject:
+        scenario = replace(scenario, subjects=tuple(given.subject))
     report = run(scenario, show if sys.stderr.isatty() else None)
     print(report)
     return 1 if report.stale else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from sqlalchemy import BigInteger, MetaData, String
@@ -14,13 +14,14 @@ from fastrdb.crud.crud import Crud
 
 from .subject import AnyCrud, Count, Page, Read, Row, Subject
 
-IDS = range(1, 9)
-NAMES = tuple("ann ben cat dan eve fay gus hal ida jon".split())
+NAMES = ("ann", "ben", "cat", "dan", "eve", "fay", "gus", "hal", "ida", "jon")
 GROUPS = (1, 2)
 
-# Each lacks templates that the other caches under: the entry of a name, and lists by group.
-OLD = ("item:id:{id}", "item:alias:{name}"), "item:page:{page}:limit:{limit}"
-NEW = ("item:id:{id}", "item:name:{name}"), "item:group:{group_id}:page:{page}:limit:{limit}"
+# Each lacks templates that the other caches under: the entries of names, and lists by group.
+CODES = {
+    "old": (("item:id:{id}", "item:alias:{name}"), "item:page:{page}:limit:{limit}"),
+    "new": (("item:id:{id}", "item:name:{name}"), "item:group:{group_id}:page:{page}:limit:{limit}"),
+}
 
 
 class ItemCreate(BaseModel):
@@ -71,19 +72,21 @@ def model_in(schema: str) -> type[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Builtin:
-    """Builds the subject of one half of the processes.
+    """Builds a subject over the harness's own table; ``run`` says where that lies.
 
     Attributes:
-        schema: Where its table lies.
-        new: The new code rather than the old.
+        code: Which templates it has.
+        rows: How many rows there can be; there are some more names than rows.
+        schema: Where the table lies.
     """
 
-    schema: str
-    new: bool
+    code: Literal["old", "new"]
+    rows: int = 8
+    schema: str = ""
 
     def __call__(self) -> Subject:
         """Build it."""
-        patterns, list_pattern = NEW if self.new else OLD
+        patterns, list_pattern = CODES[self.code]
         crud: AnyCrud = Crud(
             model_in(self.schema),
             Item,
@@ -92,68 +95,49 @@ class Builtin:
             create_schema=ItemCreate,
             update_schema=ItemUpdate,
         )
-        return Subject(crud, IDS, "mark", created, changed, by_group if self.new else by_page)
+        return Subject(crud, range(1, self.rows + 1), "mark", self._create, self._change, self._read)
 
+    def _name(self, random: Random) -> str:
+        return random.choice(NAMES[: self.rows + 2])
 
-def created(random: Random, key: int, mark: int) -> ItemCreate:
-    """Give a new row, whose name may be taken."""
-    return ItemCreate(
-        id=key, name=random.choice(NAMES), group_id=random.choice(GROUPS), flag=random.random() < 0.5, mark=mark
-    )
+    def _create(self, random: Random, key: int, mark: int) -> ItemCreate:
+        return ItemCreate(
+            id=key,
+            name=self._name(random),  # it may be taken
+            group_id=random.choice(GROUPS),
+            flag=random.random() < 0.5,
+            mark=mark,
+        )
 
+    def _change(self, random: Random, mark: int) -> ItemUpdate:
+        values: dict[str, Any] = {"mark": mark}
+        if random.random() < 0.25:
+            values["name"] = self._name(random)
+        if random.random() < 0.25:
+            values["group_id"] = random.choice(GROUPS)
+        if random.random() < 0.25:
+            values["flag"] = random.random() < 0.5
+        return ItemUpdate(**values)
 
-def changed(random: Random, mark: int) -> ItemUpdate:
-    """Give a change: of the mark alone, of the name, of the group, of the flag."""
-    values: dict[str, Any] = {"mark": mark}
-    if random.random() < 0.25:
-        values["name"] = random.choice(NAMES)
-    if random.random() < 0.25:
-        values["group_id"] = random.choice(GROUPS)
-    if random.random() < 0.25:
-        values["flag"] = random.random() < 0.5
-    return ItemUpdate(**values)
+    def _read(self, random: Random) -> Read:
+        if random.random() < 0.8:
+            return self._row(random)
+        # The new code's lists are of one group, and only writes of that group age them.
+        fields: dict[str, Any] = {"group_id": random.choice(GROUPS)} if self.code == "new" else {}
+        if random.random() < 0.25:
+            fields["flag"] = True
+        return self._page(random, fields) if random.random() < 0.75 else Count(fields)
 
+    def _row(self, random: Random) -> Row:
+        chance, key = random.random(), random.randint(1, self.rows)
+        if chance < 0.45:
+            return Row({"name": self._name(random)})
+        return Row({"id": key} if chance < 0.8 else {"id": key, "flag": True})
 
-def by_group(random: Random) -> Read:
-    """Give a read of the new code: lists and counts by group, which only writes of that group age."""
-    group: dict[str, int | str | bool | None] = {"group_id": random.choice(GROUPS)}
-    if random.random() < 0.25:
-        group["flag"] = True
-    match random.random():
-        case p if p < 0.8:
-            return _row(random)
-        case p if p < 0.95:
-            return _page(random, group)
-        case _:
-            return Count(group)
-
-
-def by_page(random: Random) -> Read:
-    """Give a read of the old code: lists and counts of the whole table, with filters."""
-    match random.random():
-        case p if p < 0.8:
-            return _row(random)
-        case p if p < 0.95:
-            return _page(random, {"flag": True} if random.random() < 0.25 else {})
-        case _:
-            return Count({"flag": True} if random.random() < 0.5 else {})
-
-
-def _row(random: Random) -> Row:
-    match random.random():
-        case p if p < 0.4:
-            return Row({"id": random.choice(IDS)})
-        case p if p < 0.8:
-            return Row({"name": random.choice(NAMES)})
-        case _:
-            return Row({"id": random.choice(IDS), "flag": True})
-
-
-def _page(random: Random, fields: dict[str, int | str | bool | None]) -> Page:
-    match random.random():
-        case p if p < 0.6:
-            return Page(len(IDS), fields=fields)
-        case p if p < 0.8:
+    def _page(self, random: Random, fields: dict[str, Any]) -> Page:
+        chance = random.random()
+        if chance < 0.6:
+            return Page(self.rows, fields=fields)
+        if chance < 0.8:
             return Page(3, random.choice((1, 2)), fields=fields)
-        case _:
-            return Page(3, 1, "mark", random.random() < 0.5, fields)
+        return Page(3, 1, "mark", random.random() < 0.5, fields)

@@ -8,9 +8,10 @@ changed meanwhile any state from the first to the last version may be shown, als
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
-from .subject import Count, Fields, Page, Read
+from .subject import Fields, Page, Read
 
 
 class Image(NamedTuple):
@@ -56,7 +57,7 @@ class Sandwich(NamedTuple):
 
     before: Snapshot
     after: Snapshot
-    versions: Versions = {}
+    versions: Versions = MappingProxyType({})
 
     def ids(self) -> list[str]:
         """Give the primary keys of all rows that are or were there."""

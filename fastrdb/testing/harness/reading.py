@@ -18,7 +18,7 @@ from .subject import Count, Page, Read, Row, Subject
 from .truth import Truth
 
 OLD_SNAPSHOT_S = 0.1
-TOGETHER = 4
+TOGETHER = 1
 
 
 class Found(NamedTuple):
@@ -116,7 +116,7 @@ class Reader:
         return Item(str(getattr(response, self._subject.primary_key)), str(getattr(response, self._subject.mark)))
 
     async def keep_old_snapshots(self, storm: Callable[[], Awaitable[None]]) -> None:
-        """Read for ever in transactions whose snapshots are old. Their answers are not judged, but may not be cached."""
+        """Read for ever in transactions with old snapshots: their answers are not judged, and may not be cached."""
         while True:
             await storm()
             async with self._old_sessions() as session:

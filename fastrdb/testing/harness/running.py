@@ -23,6 +23,7 @@ from . import truth
 from .builtin import Builtin
 from .scenario import Report, Scenario
 from .storm import sweep
+from .subject import Subject
 from .worker import News, Orders, work
 
 EXAMPLES = 10
@@ -50,9 +51,8 @@ def run(scenario: Scenario, progress: Progress | None = None) -> Report:
         WorkerFailed: A process ended with an exception.
     """
     name = f"fastrdb_harness_{secrets.token_hex(4)}"
-    builtin = not scenario.subjects
-    if builtin:
-        scenario = replace(scenario, subjects=(Builtin(name, new=False), Builtin(name, new=True)))
+    builtin = isinstance(scenario.subjects[0], Builtin)
+    scenario = replace(scenario, subjects=tuple(_placed(subject, name) for subject in scenario.subjects))
     crew = Crew(scenario, name, progress)
     try:
         asyncio.run(_set_up(scenario, name, with_table=builtin))
@@ -60,6 +60,10 @@ def run(scenario: Scenario, progress: Progress | None = None) -> Report:
     finally:
         crew.end()
         asyncio.run(_tear_down(scenario, name, crew.keys))
+
+
+def _placed(subject: Callable[[], Subject], schema: str) -> Callable[[], Subject]:
+    return replace(subject, schema=schema) if isinstance(subject, Builtin) else subject
 
 
 async def _set_up(scenario: Scenario, schema: str, *, with_table: bool) -> None:

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 
 from fastrdb.cache.protocol import ALL_PARTS, Parts
 
+from .builtin import Builtin
 from .subject import Subject
+
+POINTS = ("statement", "reply", "fill", "release", "torn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +23,15 @@ class Weather:
 
     Attributes:
         storm_s, calm_s: Length of a storm, and of the calm after it.
-        late: Share of a reader's statements, and of its messages to Redis, that arrive late.
+        points: Where messages can be late; each storm is about some of them. ``"statement"``: a statement's result, so
+            that much may happen between SELECT and fill, or before COMMIT; ``"reply"``: what Redis answers, so between
+            holds and COMMIT, or claim and SELECT; ``"fill"``; ``"release"``: so after COMMIT; ``"torn"``: the second
+            half of a pipeline (Redis promises no more than that each command is atomic).
+        late: Share of the late among a reader's messages at these points.
         late_writes: The same of a writer.
-        late_s: How late, at most.
-        torn: Share of the pipelines to Redis that arrive in two parts with a late second one, so that other processes
-            get in between (Redis promises no more than that each command is atomic).
-        deadly: Share of the late or torn messages of a writer at which it kills itself: between its holds, before
-            COMMIT, after COMMIT, between its releases.
+        late_s: How late, in the mean; five times that at most.
+        deadly: Share of these messages of a writer at which it kills itself: between its holds, before COMMIT, after
+            COMMIT, between its releases.
         kill_every_s: Mean time between kills of some process, from outside; 0 for never.
         evict_per_s: Cells, of those that were ever read, that each reader deletes in a storm; holds are left.
         evict_tokens: Share of these that are tokens.
@@ -35,13 +40,13 @@ class Weather:
 
     storm_s: float = 0.5
     calm_s: float = 0.25
+    points: tuple[str, ...] = POINTS
     late: float = 0.05
-    late_writes: float = 0.25
+    late_writes: float = 0.4
     late_s: float = 0.02
-    torn: float = 0.05
     deadly: float = 0.003
     kill_every_s: float = 5.0
-    evict_per_s: float = 40.0
+    evict_per_s: float = 20.0
     evict_tokens: float = 0.2
     cancelled: float = 0.002
 
@@ -54,14 +59,14 @@ class Scenario:
         postgres: SQLAlchemy URL of a database, ``postgresql+asyncpg://…``, where schemas and triggers may be made.
         redis: URL of a Redis or Valkey server. Nothing but the run's own keys is touched there.
         subjects: What is read and written, each a module's function without arguments that builds a ``Subject``; the
-            processes get them in turn, so that two of them are the old and the new code of a deploy. None: tables of
-            the harness's own.
+            processes get them in turn, so that two of them are the old and the new code of a deploy. By default, a
+            table of the harness's own.
         reads: Number of judged reads after which the run ends.
         limit_s: The run also ends after so many seconds.
         stop_at_first: It also ends with the first stale read.
         seed: Of everything random in the processes; they still meet each other as the machine has it.
         readers, writers: Number of processes.
-        batch: Reads that a reader process starts at once, between two looks at the truth.
+        batch: Reads that start at once, between two looks at the truth; a reader process has four such batches.
         pause_s: Mean pause, in a storm, between two writes of one of a writer process's two tasks.
         hold_s: Life of a hold. A killed writer makes readers bypass for so long; a COMMIT must never take longer.
         parts: Parts of the protocol. One switched off must make the harness find stale reads.
@@ -70,15 +75,15 @@ class Scenario:
 
     postgres: str
     redis: str
-    subjects: tuple[Callable[[], Subject], ...] = ()
+    subjects: tuple[Callable[[], Subject], ...] = (Builtin("old"), Builtin("new"))
     reads: int = 200_000
     limit_s: float = 3_600.0
     stop_at_first: bool = False
     seed: int = 0
     readers: int = 3
     writers: int = 3
-    batch: int = 64
-    pause_s: float = 0.05
+    batch: int = 16
+    pause_s: float = 0.02
     hold_s: float = 0.7
     parts: Parts = ALL_PARTS
     weather: Weather = field(default_factory=Weather)
@@ -140,9 +145,8 @@ class Report:
     def __str__(self) -> str:
         rate = self.reads / self.seconds if self.seconds else 0.0
         hits = 100 * self.cache["hits"] / max(1, self.reads)
-        lines = [
+        summary = (
             f"seed {self.seed}: {self.reads} reads in {self.seconds:.0f} s ({rate:.0f}/s, {hits:.0f} % hits), "
-            f"{self.writes.total()} writes, {self.kills} kills: {self.stale} stale",
-            *map(str, self.examples),
-        ]
-        return "\n".join(lines)
+            f"{self.writes.total()} writes, {self.kills} kills: {self.stale} stale"
+        )
+        return "\n".join([summary, *map(str, self.examples)])

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from sqlalchemy import event
@@ -18,6 +18,8 @@ from sqlalchemy.util import await_only
 from fastrdb.cache.store import Command, Fill, Found, HoldCell, Release, Reply, Store
 
 from .scenario import Scenario
+
+T = TypeVar("T")
 
 MOST_SEEN = 2_000  # keys that a process remembers, to delete them
 
@@ -33,28 +35,19 @@ class Sky:
 
     Args:
         scenario: Says what goes wrong.
-        random: Source of all choices but the rows of a storm, which all processes choose alike.
+        random: Source of all choices but those that all processes make alike, storm by storm.
         began: When the first storm began, by ``time.monotonic``, which is the same in all processes of a machine.
         mortal: It is a writer's, whose messages are late more often, and sometimes its last.
     """
 
     def __init__(self, scenario: Scenario, random: Random, began: float, *, mortal: bool) -> None:
         self.weather, self.random, self.mortal = scenario.weather, random, mortal
-        self.late = self.weather.late_writes if mortal else self.weather.late
-        self._seed, self._began = scenario.seed, began
+        self.slowest_hold_s = 0.0
         self.entries: dict[bytes, None] = {}
         self.tokens: dict[bytes, None] = {}
-        self.slowest_hold_s = 0.0
-
-    def strikes(self, share: float) -> bool:
-        """Tell whether something of this share happens now."""
-        return self.random.random() < share
-
-    async def delay(self) -> None:
-        """Let some time go by, or the process die."""
-        if self.mortal and self.strikes(self.weather.deadly):
-            os.kill(os.getpid(), signal.SIGKILL)
-        await asyncio.sleep(self.random.random() * self.weather.late_s)
+        self._share = self.weather.late_writes if mortal else self.weather.late
+        self._seed, self._began = scenario.seed, began
+        self._storm, self._chosen = -1, dict[str, Any]()
 
     async def storm(self) -> None:
         """Wait for a storm, if there is a calm."""
@@ -66,10 +59,26 @@ class Sky:
     def _cycle_s(self) -> float:
         return self.weather.storm_s + self.weather.calm_s
 
-    def hit(self, ids: Sequence[Any]) -> list[Any]:
-        """Give the rows that this storm is about: in some, all writers fight for one."""
-        random = Random(f"{self._seed} {(time.monotonic() - self._began) // self._cycle_s}")
-        return random.sample(list(ids), min(len(ids), random.choice((1, 2, 2, 3, len(ids)))))
+    def some(self, topic: str, things: Sequence[T], *sizes: int) -> list[T]:
+        """Choose of *things* those that this storm is about, as many as one of *sizes* says."""
+        storm = int((time.monotonic() - self._began) / self._cycle_s)
+        if storm != self._storm:
+            self._storm, self._chosen = storm, {}
+        if topic not in self._chosen:
+            random = Random(f"{self._seed} {storm} {topic}")
+            self._chosen[topic] = random.sample(range(len(things)), min(len(things), random.choice(sizes)))
+        return [things[at] for at in self._chosen[topic]]
+
+    def strikes(self, point: str) -> bool:
+        """Tell whether a message is late now, at one of the weather's points; each storm is about a few of them."""
+        return point in self.some("points", self.weather.points, 2, 3, 4) and self.random.random() < self._share
+
+    async def delay(self) -> None:
+        """Let some time go by, or the process die."""
+        if self.mortal and self.random.random() < self.weather.deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+        mean_s = self.weather.late_s
+        await asyncio.sleep(min(self.random.expovariate(1 / mean_s), 5 * mean_s))
 
     def see(self, entry: bytes, tokens: tuple[bytes, ...]) -> None:
         """Remember keys."""
@@ -78,6 +87,15 @@ class Sky:
         for token in tokens:
             if token not in self.tokens and len(self.tokens) < MOST_SEEN:
                 self.tokens[token] = None
+
+    def victim(self) -> bytes | None:
+        """Give the key of a cell to delete; among tokens often that which lists the templates."""
+        keys = list(self.entries)
+        if self.random.random() < self.weather.evict_tokens:
+            keys = list(self.tokens)
+            if self.random.random() < 0.3:
+                keys = [key for key in keys if key.endswith(b":all")]
+        return self.random.choice(keys) if keys else None
 
 
 class StormyStore:
@@ -101,24 +119,25 @@ class StormyStore:
         return self._store.read(entry, tokens, bulk=bulk)
 
     async def run(self, commands: Sequence[Command], *, bulk: bool = False) -> list[Reply]:
-        """Run commands, before which, after which or between which the sky may fall."""
+        """Run commands: late, in two parts, or with a late reply."""
         sky = self._sky
-        if sky.strikes(sky.late):
+        releases = any(isinstance(command, Release) for command in commands)
+        if releases and sky.strikes("release"):
             await sky.delay()
-        cut = sky.random.randrange(len(commands)) if commands and sky.strikes(sky.weather.torn) else 0
+        cut = sky.random.randrange(len(commands)) if commands and sky.strikes("torn") else 0
         replies = await self._store.run(commands[:cut], bulk=bulk) if cut else []
         if cut:
             await sky.delay()
         replies += await self._store.run(commands[cut:], bulk=bulk)
-        if sky.strikes(sky.late):
-            await sky.delay()
         self._watch(commands)
+        if not releases and sky.strikes("reply"):
+            await sky.delay()
         return replies
 
     def post(self, commands: Sequence[Command], *, bulk: bool = False) -> Awaitable[list[Reply]]:
         """Send commands; a fill may be late."""
         sky = self._sky
-        if any(isinstance(command, Fill) for command in commands) and sky.strikes(sky.late):
+        if any(isinstance(command, Fill) for command in commands) and sky.strikes("fill"):
             return asyncio.ensure_future(self._late(commands, bulk))
         return self._store.post(commands, bulk=bulk)
 
@@ -145,7 +164,7 @@ def make_statements_late(engine: AsyncEngine, sky: Sky) -> None:
     """Let some statements of an engine return late, with rows that others may have changed meanwhile."""
 
     def returned(*_: Any) -> None:
-        if sky.strikes(sky.late):
+        if sky.strikes("statement"):
             await_only(sky.delay())
 
     event.listen(engine.sync_engine, "after_cursor_execute", returned)
@@ -157,9 +176,8 @@ async def evict(sky: Sky, redis: Redis) -> None:
     while sky.weather.evict_per_s > 0:
         await asyncio.sleep(sky.random.expovariate(sky.weather.evict_per_s))
         await sky.storm()
-        keys = list(sky.tokens if sky.strikes(sky.weather.evict_tokens) else sky.entries)
-        if keys:
-            await script(keys=[sky.random.choice(keys)])
+        if (key := sky.victim()) is not None:
+            await script(keys=[key])
 
 
 async def sweep(redis: Redis, keys: Sequence[bytes]) -> None:

@@ -13,8 +13,7 @@ from sqlalchemy import inspect as inspect_mapped
 
 from fastrdb.crud.crud import Crud
 
-Value: TypeAlias = int | str | bool | None
-Fields: TypeAlias = Mapping[str, Value]
+Fields: TypeAlias = Mapping[str, Any]
 AnyCrud: TypeAlias = Crud[Any, Any, Any, Any]
 
 

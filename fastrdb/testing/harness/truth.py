@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable
 
+from sqlalchemy import inspect as inspect_mapped
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -15,8 +17,10 @@ from .subject import Subject
 # of one row grow in the order of the COMMITs, whoever writes; one that was rolled back is never given again.
 _SET_UP = (
     "CREATE SEQUENCE {schema}.versions",
-    "CREATE TABLE {schema}.truth"
-    " (id text PRIMARY KEY, version bigint NOT NULL, alive boolean NOT NULL, mark text NOT NULL, row jsonb NOT NULL)",
+    """
+    CREATE TABLE {schema}.truth
+      (id text PRIMARY KEY, version bigint NOT NULL, alive boolean NOT NULL, mark text NOT NULL, row jsonb NOT NULL)
+    """,
     "CREATE TABLE {schema}.marks (id text, mark text, version bigint NOT NULL, PRIMARY KEY (id, mark))",
     """
     CREATE FUNCTION {schema}.note() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -36,9 +40,11 @@ _SET_UP = (
     END $$
     """,
     "CREATE TRIGGER {schema} AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION {schema}.note()",
-    "INSERT INTO {schema}.truth"
-    " SELECT to_jsonb(t)->>'{key}', nextval('{schema}.versions'), true, to_jsonb(t)->>'{mark}', to_jsonb(t)"
-    " FROM {table} AS t",
+    """
+    INSERT INTO {schema}.truth
+      SELECT to_jsonb(t)->>'{key}', nextval('{schema}.versions'), true, to_jsonb(t)->>'{mark}', to_jsonb(t)
+      FROM {table} AS t
+    """,
     "INSERT INTO {schema}.marks SELECT id, mark, version FROM {schema}.truth",
 )
 
@@ -71,17 +77,24 @@ class Truth:
     """
 
     def __init__(self, connection: AsyncConnection, subject: Subject, schema: str) -> None:
-        self._connection = connection
+        self._connection, self._lock = connection, asyncio.Lock()
+        self._coming: asyncio.Future[Snapshot] | None = None
         self._all = text(f"SELECT id, version, alive, mark, row::text FROM {schema}.truth")
         self._one = text(f"SELECT version FROM {schema}.marks WHERE id = :id AND mark = :mark")
         self._key = subject.column(subject.primary_key)
-        self._attributes = {column.name: column.name for column in subject.table.columns}
-        for attribute in subject.crud.model.__mapper__.column_attrs.keys():
-            self._attributes[subject.column(attribute)] = attribute
+        attributes = [prop.key for prop in inspect_mapped(subject.crud.model).column_attrs]
+        self._attributes = {subject.column(attribute): attribute for attribute in attributes}
 
     async def snapshot(self) -> Snapshot:
-        """Give all rows as they are committed now, deleted ones, too."""
-        rows = await self._connection.execute(self._all)
+        """Give all rows, deleted ones, too, as they are committed at some time between now and the return."""
+        if self._coming is None:
+            self._coming = asyncio.ensure_future(self._look())
+        return await self._coming
+
+    async def _look(self) -> Snapshot:
+        async with self._lock:
+            self._coming = None  # who asks from now on needs a later one
+            rows = await self._connection.execute(self._all)
         return {row[0]: self._image(row[1], row[2], row[3], row[4]) for row in rows}
 
     def _image(self, version: int, alive: bool, mark: str, raw: str) -> Image:
@@ -93,7 +106,8 @@ class Truth:
         """Give the versions of marks that were committed at any time."""
         found = {}
         for item in items:
-            version = await self._connection.scalar(self._one, {"id": item.id, "mark": item.mark})
+            async with self._lock:
+                version = await self._connection.scalar(self._one, {"id": item.id, "mark": item.mark})
             if version is not None:
                 found[item] = version
         return found

@@ -29,6 +29,7 @@ from .truth import Truth
 from .writing import Writer
 
 NEWS_S = 0.1
+LANES = 4  # of a reader process
 TASKS = 2  # of a writer process
 CONNECTIONS = 6
 TIMEOUT_S = 10.0  # a busy machine must not pass for a Redis that is cut off, a window that the docs describe
@@ -154,7 +155,7 @@ class _Worker:
         on_time = create_async_engine(self._scenario.postgres, isolation_level="AUTOCOMMIT")
         truth = Truth(await on_time.connect(), subject, self._orders.schema)
         return [
-            reader.judge_batches(truth, self._scenario.batch, weather.cancelled, self._count),
+            *(reader.judge_batches(truth, self._scenario.batch, weather.cancelled, self._count) for _ in range(LANES)),
             reader.keep_old_snapshots(self._sky.storm),
             evict(self._sky, Redis.from_url(self._scenario.redis)),
         ]

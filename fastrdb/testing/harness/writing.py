@@ -18,6 +18,7 @@ from fastrdb.errors import NotFound, UniqueViolation
 from .storm import Sky
 from .subject import Row, Subject
 
+ROWS = (1, 2, 2, 3, 1_000)  # that a storm is about: in some, all writers fight for one
 MARKS = 20_000  # of one life of a writer
 
 _EXPECTED = ("40P01", "55P03")  # deadlocks, and locks that were waited for too long
@@ -54,20 +55,22 @@ class Writer:
         self.done: Counter[str] = Counter()
 
     async def write_for_ever(self, pause_s: float) -> None:
-        """Write in every storm, with pauses between."""
+        """Write in every storm, with pauses between; in some storms in few ways."""
         ways: dict[Callable[[], Awaitable[None]], float] = {
-            self._alone: 8,
+            self._alone: 4,
             self._in_session: 2,
-            self._joined: 4,
+            self._joined: 3,
             self._savepoint: 1,
             self._committed_by_caller: 1,
-            self._by_itself: 0.5,
+            self._by_itself: 1,
             self._many: 0.5,
-            self._invalidated: 0.1,
+            self._bound: 0.2,
+            self._invalidated: 0.2,
         }
         while True:
             await self._sky.storm()
-            (way,) = self._random.choices(list(ways), list(ways.values()))
+            some = [self._alone, *self._sky.some("ways", list(ways), 2, len(ways))]
+            (way,) = self._random.choices(some, [ways[way] for way in some])
             if await self._tolerant(way):
                 self.done[way.__name__.strip("_")] += 1
             await asyncio.sleep(self._random.expovariate(1 / pause_s))
@@ -103,11 +106,11 @@ class Writer:
         return {self._subject.primary_key: key}
 
     def _key(self) -> Any:
-        return self._random.choice(self._sky.hit(self._subject.ids))
+        return self._random.choice(self._sky.some("rows", self._subject.ids, *ROWS))
 
     def _keys(self, size: int) -> list[Any]:
         """Give several keys, one at least, in an order that all writers keep, so that they seldom deadlock."""
-        ids = self._sky.hit(self._subject.ids)
+        ids = self._sky.some("rows", self._subject.ids, *ROWS)
         return sorted(self._random.sample(ids, min(size, len(ids))))
 
     # -- the ways
@@ -171,6 +174,11 @@ class Writer:
             await crud.invalidate(self._cache)
         else:
             await crud.clear(self._cache)
+
+    async def _bound(self) -> None:
+        """In a session that is bound to the caller's connection: its holds are never released."""
+        async with self._sessions.kw["bind"].begin() as connection, self._sessions(bind=connection) as session:
+            await self._write(session, self._key())
 
     async def _read(self, session: AsyncSession) -> None:
         """Read something in a writing transaction: it may see its own writes, and must cache none."""

@@ -70,6 +70,7 @@ def _rows(quick: bool) -> Iterator[Row]:
         yield Row("holds", f"with it: {title}", break_.mended, ALL_PARTS)
     for title, configuration in LIMITS.items():
         yield Row("breaks", f"a limit: {title}", configuration, ALL_PARTS)
+        yield Row("holds", f"after the release: {title}", replace(configuration, fresh="return"), ALL_PARTS)
 
 
 def _tell(result: Result) -> None:

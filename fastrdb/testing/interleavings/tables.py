@@ -1,7 +1,8 @@
 """The configurations that are explored, by what must come out.
 
 ``HOLDS`` keep the promise. ``BREAKS`` lose it, each because one part of the protocol is switched off, or one rule of
-its readers or writers is not followed. ``LIMITS`` lose it with everything on: the windows that the docs describe.
+its readers or writers is not followed. ``LIMITS`` lose it with everything on, until the write has returned: the windows
+that the docs describe.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ PAGE = Configuration((WIDE, WIDE))
 
 UNHEARD = replace(ROW_ONLY, writers=(replace(PRECISE, outcome_lost=True), PRECISE))
 RENEWED = replace(ROW_ONLY, writers=(RENEWING, PRECISE), outlived=True, fresh="return")
+LOST = replace(LISTED, evictions=1, evictable=(ANY,), loses_holds=True, fresh="return")
+OUTLIVED = replace(LISTED, outlived=True, fresh="return")
+LOST_RENEWING = replace(LACKING, renews=True)
+LOST_RENEWED = replace(OUTLIVED, writers=(LOST_RENEWING,))
 SWEPT = replace(LISTED, writers=(SWEEPING, LACKING), cells=(None, None, None, CONFIRMED))
 
 
@@ -90,6 +95,12 @@ HOLDS: dict[str, Configuration] = {
     "a writer of many rows holds `all`": replace(LISTED, writers=(SWEEPING, LACKING), crashes=1),
     "the same, under a template that was confirmed long ago": SWEPT,
     "a list of templates that is full starts again": replace(LISTED, cells=(None, None, None, FULL)),
+    # templates that are first listed while a hold on `any` is lost: never older than the last returned write
+    "a template's first listing while the hold on `any` is evicted": LOST,
+    "the same, and another writer knows the template and writes through": replace(LOST, writers=(KNOWING, LACKING)),
+    "the same, and another writer holds `all`": replace(LOST, writers=(SWEEPING, LACKING)),
+    "a template's first listing while COMMIT outlives the hold on `any`": OUTLIVED,
+    "the same, and the hold is renewed": LOST_RENEWED,
     # writers that no row lock serialises
     "rows of one list that no lock serialises; one is killed": replace(PAGE, locked=False, crashes=1),
     "upserts of one row that no lock serialises; one is killed": replace(ROW_ONLY, locked=False, crashes=1),
@@ -139,6 +150,12 @@ BREAKS: dict[str, Break] = {
     "a hold that was lost and renewed counts as never shared": Break.rule(
         RENEWED, writers=(replace(RENEWING, renews_as_shared=False), PRECISE)
     ),
+    "released as if `any` had been held all the time": Break.rule(
+        LOST, writers=(replace(LACKING, releases_table=False), LACKING)
+    ),
+    "renewed as if `any` had been held all the time": Break.rule(
+        LOST_RENEWED, writers=(replace(LOST_RENEWING, renews_table=False),)
+    ),
     "released after a COMMIT of which nobody heard": Break.rule(
         UNHEARD, writers=(replace(PRECISE, outcome_lost=True, trusts_lost=True), PRECISE)
     ),
@@ -148,10 +165,4 @@ BREAKS: dict[str, Break] = {
 LIMITS: dict[str, Configuration] = {
     "a hold is evicted: the old row, until the release": replace(PAGE, writers=(WIDE,), evictions=1, loses_holds=True),
     "COMMIT outlives its hold: the old row, until the release": replace(PAGE, writers=(WIDE,), outlived=True),
-    "a template's first listing while the hold on `any` is lost: the old row, until `exp`": replace(
-        LISTED, writers=(LACKING,), evictions=1, evictable=(ANY,), loses_holds=True, fresh="return"
-    ),
-    "a template's first listing while COMMIT outlives the hold on `any`: the same": replace(
-        LISTED, writers=(LACKING,), outlived=True, fresh="return"
-    ),
 }

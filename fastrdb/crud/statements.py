@@ -1,0 +1,143 @@
+"""The statements that change one row, built for one shape of filter, and what they give back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Column, ColumnElement, Executable, Row, Table, bindparam, delete, insert, select, update
+
+from ..writes.reach import reached_by_delete, reached_by_update
+from .core import Asked
+from .model import Model
+
+
+class Returned:
+    """The columns that a write gives back: those that the response shows, then what row images need besides."""
+
+    def __init__(self, model: Model, shown: Iterable[ColumnElement[Any]], images: Sequence[str]) -> None:
+        self.columns = list(shown)
+        at_of = {column: at for at, column in enumerate(self.columns)}
+        self._places: list[tuple[str, int]] = []
+        for name in images:
+            column = model.table.c[name]
+            self._places.append((name, at_of.get(column, len(self.columns))))
+            if column not in at_of:
+                self.columns.append(column.label(f"fastrdb_{name}"))
+
+    def image(self, row: Row[Any]) -> dict[str, Any]:
+        """Give the row image: column name -> value."""
+        return {name: row[at] for name, at in self._places}
+
+
+class Creation(NamedTuple):
+    """An INSERT of one row, and what it gives back."""
+
+    statement: Executable
+    returned: Returned
+
+
+class Change(NamedTuple):
+    """An UPDATE or a DELETE of one row.
+
+    Attributes:
+        lock: What locks the row and gives its image first; ``None`` where that is not needed.
+        statement: The change; after a lock it goes by primary key.
+        returned: What it gives back.
+        images: The columns of row images.
+        keys: The columns of the primary key.
+        assigned: The columns that an UPDATE may change: named, computed, or set by the column itself.
+        reached: Other tables whose rows it may change.
+    """
+
+    lock: Executable | None
+    statement: Executable
+    returned: Returned
+    images: tuple[str, ...]
+    keys: tuple[str, ...]
+    assigned: frozenset[str]
+    reached: frozenset[Table]
+
+    def by_key(self, image: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the parameters of a change that goes by primary key."""
+        return {_key_parameter(name): image[name] for name in self.keys}
+
+
+def build_creation(model: Model, shown: Iterable[ColumnElement[Any]], images: Sequence[str]) -> Creation:
+    """Build an INSERT; its parameters are the keys of the columns."""
+    returned = Returned(model, shown, images)
+    return Creation(insert(model.table).returning(*returned.columns), returned)
+
+
+def build_change(
+    model: Model,
+    asked: Asked,
+    names: Sequence[str] | None,
+    shown: Iterable[ColumnElement[Any]],
+    images: tuple[str, ...],
+    dialect: str,
+) -> Change:
+    """Build what changes the one row that is asked for.
+
+    The row is locked first where the criterion holds no unique key, so that nothing is changed when several match, or
+    where the write changes columns that keys are made of, so that the old ones are known.
+
+    Args:
+        names: The attributes that an UPDATE sets, by parameters that ``setting`` names; ``None``: a DELETE.
+        shown: The columns of the response; none if it is read back.
+        images: The columns of row images.
+        dialect: Name of the dialect.
+    """
+    table, keys = model.table, tuple(model.table.primary_key.columns)
+    assigned = frozenset[str]() if names is None else _assigned(model, names)
+    conditions = [*model.criteria, *asked.filter.build(model.fields)]
+    if asked.where is not None:
+        conditions.append(asked.where)
+    lock = None
+    if not model.covers_unique_key(asked.equal) or assigned & set(images):
+        lock = _lock(model, conditions, images, dialect)
+        conditions = [column == bindparam(_key_parameter(column.name), type_=column.type) for column in keys]
+    returned = Returned(model, shown, images)
+    statement: Executable
+    if names is None:
+        statement = delete(table).where(*conditions).returning(*returned.columns)
+        reached = reached_by_delete(table)
+    else:
+        statement = update(table).where(*conditions).values(_sets(model, names)).returning(*returned.columns)
+        reached = reached_by_update(table, assigned)
+    return Change(lock, statement, returned, images, tuple(c.name for c in keys), assigned, frozenset(reached))
+
+
+def setting(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the parameters of an UPDATE that sets these attributes."""
+    return {_set_parameter(name): value for name, value in values.items()}
+
+
+def _sets(model: Model, names: Sequence[str]) -> dict[str, Any]:
+    columns = [(name, model.columns[name]) for name in names]
+    return {column.key: bindparam(_set_parameter(name), type_=column.type) for name, column in columns}
+
+
+def _set_parameter(name: str) -> str:
+    return f"fastrdb_set_{name}"
+
+
+def _key_parameter(name: str) -> str:
+    return f"fastrdb_key_{name}"
+
+
+def _lock(model: Model, conditions: Sequence[Any], images: Sequence[str], dialect: str) -> Executable:
+    table = model.table
+    columns = [table.c[name].label(f"fastrdb_{name}") for name in images]
+    if dialect == "sqlite":  # no FOR UPDATE: this takes the lock, and changes nothing
+        first: Column[Any] = next(iter(table.primary_key.columns))
+        return update(table).where(*conditions).values({first.key: first}).returning(*columns)
+    return select(*columns).where(*conditions).limit(2).with_for_update(of=table)
+
+
+def _assigned(model: Model, names: Iterable[str]) -> frozenset[str]:
+    named = {model.columns[name].name for name in names}
+    by_itself = {
+        c.name for c in model.table.columns if c.onupdate is not None or c.server_onupdate is not None or c.computed
+    }
+    return frozenset(named | by_itself)
