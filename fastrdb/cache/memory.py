@@ -106,8 +106,9 @@ class MemoryStore:
         Raises:
             CacheShared: Another store has it already.
         """
-        if name not in self._locks:
-            self._locks[name] = weakref.finalize(self, LockFile.take(name).release)
+        with self._guard:  # two threads may come with one name
+            if name not in self._locks:
+                self._locks[name] = weakref.finalize(self, LockFile.take(name).release)
 
     async def aclose(self) -> None:
         """Forget all cells, and let another process have what this one had for itself."""

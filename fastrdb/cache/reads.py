@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
@@ -45,6 +46,8 @@ class Stamps:
         self._known: dict[tuple[Cell, ...], Headers] = {}
         self._last_tokens: tuple[Cell, ...] | None = None
         self._last = Headers(None, None)
+        self._minted: tuple[Cell, ...] | None = None
+        self._live_until_ms = 0.0
 
     def headers(self, tokens: tuple[Cell, ...], epoch: bytes) -> Headers:
         """Give the stamps under these tokens, of a server with this run id."""
@@ -59,6 +62,14 @@ class Stamps:
             )
         self._epoch, self._last_tokens, self._last = epoch, tokens, found
         return found
+
+    def note_life(self, tokens: tuple[Cell, ...], until_ms: float) -> None:
+        """Remember how long these tokens live at least, by this process's monotonic clock."""
+        self._minted, self._live_until_ms = tokens, until_ms
+
+    def live_until(self, tokens: tuple[Cell, ...]) -> float:
+        """Give how long these tokens are known to live: they are random, so that equal ones are the same ones."""
+        return self._live_until_ms if tokens == self._minted else 0.0
 
     def stamp(self, tokens: tuple[Cell, ...], epoch: bytes) -> bytes | None:
         """Hash tokens; ``None`` where one is missing or held."""
@@ -173,7 +184,8 @@ async def _wait(cache: Cache, ask: Ask) -> None:
 
 async def _lead(cache: Cache, ask: Ask, found: Found, load: Load[T]) -> T:
     """Load for everybody: claim, load, fill. Whatever happens, the claim goes and those who wait go on."""
-    flight = cache.flights[ask.entry] = asyncio.get_running_loop().create_future()
+    flights = cache.flights  # now: when the load ends, the cache may be closed
+    flight = flights[ask.entry] = asyncio.get_running_loop().create_future()
     mark = protocol.claim_mark(protocol.random_name())
     store, posted = cache.store, False
     try:
@@ -187,33 +199,53 @@ async def _lead(cache: Cache, ask: Ask, found: Found, load: Load[T]) -> T:
     finally:
         if not posted:
             cache.drop(store.post([Unclaim(ask.entry, mark)], bulk=ask.bulk))
-        del cache.flights[ask.entry]
+        del flights[ask.entry]
         flight.set_result(None)
 
 
 async def _claim(cache: Cache, ask: Ask, found: Found, mark: bytes) -> tuple[Headers | None, str | None]:
-    """Mint the tokens, list the template, claim the entry: one pipeline. Gives the stamps, or why there are none."""
-    life = max(ask.ttl_ms, ask.null_ttl_ms) * 2
-    fresh = [protocol.random_name() for _ in ask.tokens]
-    commands: list[Command] = [Mint(key, name, life) for key, name in zip(ask.tokens, fresh, strict=True)]
-    if not cache.parts.tokens_minted:
-        commands = [Get(key) for key in ask.tokens]
-    listed = ask.listed if cache.parts.lists else None
-    if listed is not None and not _confirmed(found[1][0], listed):
-        commands[0] = ListTemplates(ask.any_key, ask.tokens[0], (listed,), fresh[0], life, cache.parts)
-    commands.append(Claim(ask.entry, mark, CLAIM_MS))
-    store = cache.store
+    """Claim the entry, and do what its tokens need first: one pipeline. Gives the stamps, or why there are none."""
+    store, now_ms = cache.store, time.monotonic() * 1000
+    epoch, listed = store.epoch, ask.listed if cache.parts.lists else None
+    first = _for_tokens(cache, ask, found[1], listed, now_ms)
     try:
-        *tokens, claimed = await store.run(commands, bulk=ask.bulk)
+        *replies, claimed = await store.run([*first, Claim(ask.entry, mark, CLAIM_MS)], bulk=ask.bulk)
     except CacheUnavailable:
         return None, "bypass: unreachable"
-    cells = tuple(cell for cell in tokens if not isinstance(cell, tuple))
     if claimed != mark:
         return None, "bypass: someone else claimed or holds the entry"
-    if listed is not None and not _confirmed(cells[0], listed):  # `all` may be another one than was found
+    tokens = tuple(cell for cell in replies if not isinstance(cell, tuple)) if first else found[1]
+    if listed is not None and not _confirmed(tokens[0], listed):  # `all` may be another one than was found
         return None, "bypass: the template is not confirmed yet"
-    headers = ask.stamps.headers(cells, store.epoch)
+    if first:
+        ask.stamps.note_life(tokens, now_ms + _token_life_ms(ask))
+    headers = ask.stamps.headers(tokens, epoch)
     return (headers, None) if headers.value or headers.null else (None, "bypass: a token is held")
+
+
+def _for_tokens(cache: Cache, ask: Ask, found: tuple[Cell, ...], listed: bytes | None, now_ms: float) -> list[Command]:
+    """Name what has to be done before a value carries these tokens; nothing where all were found and outlive it.
+
+    Those that are there are minted, too: that makes them live longer.
+    """
+    if not cache.parts.tokens_minted:
+        return [Get(key) for key in ask.tokens]
+    unlisted = listed is not None and not _confirmed(found[0], listed)
+    if not unlisted and ask.stamps.live_until(found) >= now_ms + CLAIM_MS + _longest_ms(ask):
+        return []
+    life = _token_life_ms(ask)
+    commands: list[Command] = [Mint(key, protocol.random_name(), life) for key in ask.tokens]
+    if unlisted and listed is not None:
+        commands[0] = ListTemplates(ask.any_key, ask.tokens[0], (listed,), protocol.random_name(), life, cache.parts)
+    return commands
+
+
+def _longest_ms(ask: Ask) -> int:
+    return max(ask.ttl_ms, ask.null_ttl_ms)
+
+
+def _token_life_ms(ask: Ask) -> int:
+    return 2 * _longest_ms(ask)
 
 
 def _confirmed(all_cell: Cell, template: bytes) -> bool:

@@ -35,6 +35,14 @@ from .store import (
     keys_of,
 )
 
+# What another program left under a key, a list or a hash perhaps, counts as nothing there, and is replaced.
+_GET = """
+local function get(key)
+  local cell = redis.pcall('GET', key)
+  return type(cell) == 'string' and cell
+end
+"""
+
 _HOLDS = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -81,7 +89,7 @@ end
 
 _LISTS = f"""
 local function list(any, key, fresh, life, waits, first)
-  local cell = redis.call('GET', key)
+  local cell = get(key)
   if held(cell) then return cell end
 
   local holders, holding = {{}}, {{}}
@@ -163,12 +171,12 @@ local function drop_if_lost(any, all, writer)
     local _, _, deadlines = parse(any)
     if deadlines[writer] and deadlines[writer] > now then return end
   end
-  release(all, redis.call('GET', all), writer)
+  release(all, get(all), writer)
 end
 """
 
 _MINT = """
-local cell = redis.call('GET', KEYS[1])
+local cell = get(KEYS[1])
 if not cell then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   return ARGV[1]
@@ -179,9 +187,9 @@ return cell
 
 # GETRANGE: what is claimed is often a list that has just become stale, and need not be copied to be replaced.
 _CLAIM = """
-local head = redis.call('GETRANGE', KEYS[1], 0, 1)
+local head = redis.pcall('GETRANGE', KEYS[1], 0, 1)
 if head == '"!' or head == '"?' then
-  local cell = redis.call('GET', KEYS[1])
+  local cell = get(KEYS[1])
   if cell ~= ARGV[1] then return cell end
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -189,7 +197,7 @@ return ARGV[1]
 """
 
 _FILL = """
-local cell = redis.call('GET', KEYS[1])
+local cell = get(KEYS[1])
 if cell == ARGV[1] or cell == ARGV[2] or ARGV[4] == '0' then
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
   return 1
@@ -198,38 +206,38 @@ return cell
 """
 
 _UNCLAIM = """
-local cell = redis.call('GET', KEYS[1])
+local cell = get(KEYS[1])
 if cell ~= ARGV[1] then return cell end
 redis.call('DEL', KEYS[1])
 return false
 """
 
 _HOLD_CELL = """
-return hold(KEYS[1], redis.call('GET', KEYS[1]), ARGV[1], ARGV[2], ARGV[3] == '1')
+return hold(KEYS[1], get(KEYS[1]), ARGV[1], ARGV[2], ARGV[3] == '1')
 """
 
 _HOLD_TABLE = """
-local any = redis.call('GET', KEYS[1])
+local any = get(KEYS[1])
 local listed = list(any, KEYS[2], ARGV[3], ARGV[4], ARGV[5], 6)
 return {hold(KEYS[1], any, ARGV[1], ARGV[2], false), listed}
 """
 
 _LIST_TEMPLATES = """
-return list(redis.call('GET', KEYS[1]), KEYS[2], ARGV[1], ARGV[2], ARGV[3], 4)
+return list(get(KEYS[1]), KEYS[2], ARGV[1], ARGV[2], ARGV[3], 4)
 """
 
 _RELEASE = """
-return release(KEYS[1], redis.call('GET', KEYS[1]), ARGV[1], ARGV[4], ARGV[2], ARGV[3] == '0')
+return release(KEYS[1], get(KEYS[1]), ARGV[1], ARGV[4], ARGV[2], ARGV[3] == '0')
 """
 
 _RELEASE_TABLE = """
-local any = redis.call('GET', KEYS[1])
+local any = get(KEYS[1])
 drop_if_lost(any, KEYS[2], ARGV[1])
 return release(KEYS[1], any, ARGV[1])
 """
 
 _RENEW_TABLE = """
-local any = redis.call('GET', KEYS[1])
+local any = get(KEYS[1])
 drop_if_lost(any, KEYS[2], ARGV[1])
 return hold(KEYS[1], any, ARGV[1], ARGV[2], true)
 """
@@ -247,7 +255,7 @@ class Script:
 
 
 def _script(*parts: str) -> Script:
-    return Script("".join(parts).encode())
+    return Script("".join((_GET, *parts)).encode())
 
 
 _MINT_SCRIPT: Final = _script(_MINT)

@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, Row, insert
 from sqlalchemy.orm import Session
 
+from ..cache.cache import Cache
+from ..db.sessions import Place
 from ..errors import EmptyInput, UsageError
+from ..writes.effects import MAX_CELLS
+from .arrays import ROWS, as_arrays, insert_of_arrays, takes_arrays
 from .changes import Changes
 from .core import UNSET, C, M, MaybeDatabase, MaybeRedis, R, U, Unset
+from .statements import Creation, Returned
 from .writing import Written
 
 
@@ -41,30 +46,58 @@ class Bulk(Changes[M, C, U, R]):
         """
         database, cache = self._database(db), self._cache(redis)
         place = self._place(database, cache)
-        rows = [self._parameters(instance) for instance in _instances(instances)]
+        rows = self._parameters(_instances(instances))
         named = {name: self._coerced(name, value) for name, value in key.items()}
 
         def statements(connection: Connection, session: Session) -> tuple[list[R], Written]:
-            returned = self._creation().returned
-            found: dict[int, Any] = {}
+            creation = self._creation()
+            found: dict[int, Row[Any]] = {}
             for indexes in _alike(rows):
-                statement = insert(self._model.table).returning(*returned.columns, sort_by_parameter_order=True)
-                given = connection.execute(statement, [rows[i] for i in indexes]).fetchall()
+                given = self._insert(connection, [rows[index] for index in indexes], creation)
                 found.update(zip(indexes, given, strict=True))
             ordered = [found[index] for index in range(len(rows))]
-            images = [returned.image(row) for row in ordered]
-            responses = [self._response(connection, row, image) for row, image in zip(ordered, images, strict=True)]
-            written = self._written(cache, place, images, None)
+            responses = [self._response(connection, row, creation.returned) for row in ordered]
+            written = self._written_rows(cache, place, ordered, creation.returned)
             if cache is not None and named:
                 written.directories |= self._space(cache).dropped_by(named)
             return responses, written
 
         return await self._writer(cache, place, commit).run(database, statements)
 
-    def _parameters(self, instance: object) -> dict[str, Any]:
-        if not isinstance(instance, BaseModel):
-            raise UsageError(f"instances: an item is {type(instance).__name__}; pass instances of the create schema")
-        return {self._model.columns[name].key: value for name, value in self._create_values(instance, {}).items()}
+    def _insert(self, connection: Connection, rows: Sequence[Mapping[str, Any]], creation: Creation) -> list[Row[Any]]:
+        """Insert rows that give the same columns, and give them in their order."""
+        table, keys, columns = self._model.table, tuple(rows[0]), creation.returned.columns
+        arrays = None
+        if takes_arrays(connection.dialect):
+            arrays = self._kept(("arrays", keys, creation.images), lambda: insert_of_arrays(table, keys, columns))
+        if arrays is None:
+            statement = insert(table).returning(*columns, sort_by_parameter_order=True)
+            return list(connection.execute(statement, rows).fetchall())
+        found: list[Row[Any]] = []
+        for start in range(0, len(rows), ROWS):
+            found += connection.execute(arrays, as_arrays(keys, rows[start : start + ROWS])).fetchall()
+        return found
+
+    def _parameters(self, instances: Sequence[object]) -> list[dict[str, Any]]:
+        """Give the columns of each row by their keys."""
+        keys = {name: column.key for name, column in self._model.columns.items()}
+        renamed = any(name != key for name, key in keys.items())
+        found = []
+        for instance in instances:
+            if not isinstance(instance, BaseModel):
+                wrong = type(instance).__name__
+                raise UsageError(f"instances: an item is {wrong}; pass instances of the create schema")
+            values = self._create_values(instance, {})
+            found.append({keys[name]: value for name, value in values.items()} if renamed else values)
+        return found
+
+    def _written_rows(self, cache: Cache | None, place: Place, rows: Sequence[Row[Any]], returned: Returned) -> Written:
+        """Name what the cache must drop; of too many rows to name, only what a declared pattern needs."""
+        few = len(rows) <= MAX_CELLS
+        images = [returned.image(row) for row in rows] if few or self._dropped_columns else []
+        written = self._written(cache, place, images, None)
+        written.everything = not few
+        return written
 
 
 def _instances(instances: Sequence[Any] | Unset) -> list[Any]:
@@ -78,7 +111,7 @@ def _instances(instances: Sequence[Any] | Unset) -> list[Any]:
 
 def _alike(rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     """Group rows that give the same columns: one statement takes one set, and the others keep their defaults."""
-    groups: dict[frozenset[str], list[int]] = {}
+    groups: dict[tuple[str, ...], list[int]] = {}
     for index, row in enumerate(rows):
-        groups.setdefault(frozenset(row), []).append(index)
+        groups.setdefault(tuple(row), []).append(index)
     return list(groups.values())

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement, Connection, Executable, Row
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from ..cache.cache import Cache
 from ..db.sessions import Place
@@ -18,7 +18,7 @@ from ..writes.templates import templates_of
 from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, U, Unset
 from .execution import Query, read_back
 from .keyspace import key_of_row
-from .statements import Change, Creation, build_change, build_creation, setting
+from .statements import Change, Creation, Returned, build_change, build_creation, setting
 from .writing import Writer, Written
 
 
@@ -54,11 +54,11 @@ class Changes(Core[M, C, U, R]):
         expected = {name: self._model.values[name].coerce(value) for name, value in key.items()}
 
         def statements(connection: Connection, session: Session) -> tuple[R, Written]:
-            statement, returned = self._creation()
+            statement, returned, _ = self._creation()
             row = connection.execute(statement, {self._model.columns[n].key: v for n, v in values.items()}).one()
             image = returned.image(row)
             self._compare(expected, image)
-            response = self._response(connection, row, image)
+            response = self._response(connection, row, returned)
             return response, self._written(cache, place, [image], response)
 
         return await self._writer(cache, place, commit).run(database, statements)
@@ -134,9 +134,10 @@ class Changes(Core[M, C, U, R]):
 
     def _create_values(self, obj_in: BaseModel, key: Mapping[str, Any]) -> dict[str, Any]:
         """Bring a create schema and the key fields to attributes and column types."""
-        given = self._dumped(obj_in, exclude_unset=False)
-        values = {name: value for name, value in given.items() if not self._leaves_default(obj_in, name, value)}
-        values = {name: self._coerced(name, value) for name, value in values.items()}
+        values, unset = {}, self._left_unset
+        for name, value in obj_in.model_dump(by_alias=False).items():
+            if value is not None or name not in unset or unset[name] and name in obj_in.model_fields_set:
+                values[name] = self._coerced(name, value)
         for name, value in key.items():
             wanted = self._coerced(name, value)
             if name in values and values[name] != wanted:
@@ -145,11 +146,13 @@ class Changes(Core[M, C, U, R]):
         for name, factory in self._model.factories.items():
             if name not in values:
                 values[name] = factory()
-        return {**values, **self._model.identity}
+        values.update(self._model.identity)
+        return values
 
-    def _leaves_default(self, obj_in: BaseModel, name: str, value: object) -> bool:
+    def _leaves_default(self, obj_in: BaseModel, name: str) -> bool:
+        """Tell whether a ``None`` is not sent: nobody has set it, and the column has a value of its own."""
         column = self._model.columns.get(name)
-        if value is not None or column is None:
+        if column is None:
             return False
         if column is column.table.autoincrement_column:
             return True
@@ -157,18 +160,16 @@ class Changes(Core[M, C, U, R]):
         return own and name not in obj_in.model_fields_set
 
     def _update_values(self, obj_in: BaseModel) -> dict[str, Any]:
-        given = self._dumped(obj_in, exclude_unset=True)
+        given = obj_in.model_dump(exclude_unset=True, by_alias=False)
         if not given:
             raise EmptyInput("obj_in", "set at least one field of the update schema")
         return {name: self._coerced(name, value) for name, value in given.items()}
 
-    def _dumped(self, obj_in: BaseModel, *, exclude_unset: bool) -> dict[str, Any]:
-        return obj_in.model_dump(exclude_unset=exclude_unset, by_alias=False)
-
     def _coerced(self, name: str, value: object) -> Any:
-        if name not in self._model.columns:
+        coerce = self._coercions.get(name)
+        if coerce is None:
             raise UnknownField(name, self._model.name, self._model.columns)
-        return self._model.values[name].coerce(value)
+        return coerce(value)
 
     def _compare(self, expected: Mapping[str, Any], image: Mapping[str, Any]) -> None:
         for name, value in expected.items():
@@ -199,7 +200,7 @@ class Changes(Core[M, C, U, R]):
         before, parameters = self._lock(connection, asked, change)
         row = self._one(connection, asked, change.statement, {**parameters, **setting(values)})
         image = change.returned.image(row)
-        response = self._response(connection, row, image)
+        response = self._response(connection, row, change.returned)
         self._refresh(session, before or image, row, change)
         written = self._written(cache, place, [image, *([before] if before is not None else [])], response)
         written.tables |= change.reached
@@ -262,10 +263,11 @@ class Changes(Core[M, C, U, R]):
         """Give what a write returns for the response; nothing where that has to be read back."""
         return tuple(self._responses.columns.values()) if self._plain else ()
 
-    def _response(self, connection: Connection, row: Row[Any], image: Mapping[str, Any]) -> R:
+    def _response(self, connection: Connection, row: Row[Any], returned: Returned) -> R:
         """Give the response of a written row: from what the statement returned, or read back by its primary key."""
         if self._plain:
             return self._responses.build(row)
+        image = returned.image(row)
         key = {self._model.attribute_of[c.name]: image[c.name] for c in self._model.table.primary_key.columns}
         asked = self._asked(key, None, None)
         query = Query.of(self._select(asked), by_entity=self._responses.by_entity)
@@ -283,10 +285,9 @@ class Changes(Core[M, C, U, R]):
         if cache is None:
             return Written()
         space = self._space(cache)
-        rows = [self._by_attribute(image) for image in images]
-        written = Written(list(images), set(self._touches), space.dropped(rows))
+        written = Written(list(images), set(self._touches), space.dropped(map(self._by_attribute, images)))
         if response is not None and self._plain and not self._triggers and not self._layout.depends_on:
-            written.through = self._through(cache, place, rows[0], response)
+            written.through = self._through(cache, place, self._by_attribute(images[0]), response)
         return written
 
     def _through(self, cache: Cache, place: Place, row: Mapping[str, Any], response: R) -> list[Through]:
@@ -315,8 +316,10 @@ class Changes(Core[M, C, U, R]):
         if instance is None:
             return
         known = dict(zip(self._responses.columns, row, strict=False)) if self._plain else {}
+        pending = instance_state(instance).committed_state  # changed by the caller, and not flushed yet
         for name, value in known.items():
-            if name in self._model.columns:
+            column = self._model.columns.get(name)
+            if column is not None and (column.name in change.assigned or name not in pending):
                 set_committed_value(instance, name, value)
         unknown = [n for n, c in self._model.columns.items() if c.name in change.assigned and n not in known]
         if unknown:

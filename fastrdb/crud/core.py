@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, cast, g
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
-from sqlalchemy import Column, ColumnElement, Row, Select, Table, select
+from sqlalchemy import Column, ColumnElement, Row, Select, select
 from sqlalchemy.engine.default import StrCompileDialect
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from typing_extensions import TypeVar
@@ -22,9 +22,9 @@ from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
 from ..db.sessions import Database, Place, Places, SessionFactory, answers_from_cache
 from ..db.sessions import resolve as resolve_database
 from ..errors import CacheUnavailable, ConfigurationError, RedisRefused, TemplateError
-from ..filters import Analysis, Filter, analyse, parse
+from ..filters import Analysis, Filter, analyse, parse, reads_other_rows
 from ..keys import RESERVED, Pattern, Template, check_list_template, check_row_template, check_templates
-from ..writes.templates import table_keys
+from ..writes.templates import any_key, table_keys
 from .execution import Query, fetch
 from .keyspace import Keyspace, Layout, Scope
 from .model import Model
@@ -167,6 +167,7 @@ class Core(Generic[M, C, U, R]):
         self._last: tuple[async_sessionmaker[Any], dict[str, Any], Sources] | None = None
         self._statements: dict[object, Any] = {}
         self._hidden = self._hidden_columns()
+        self._coercions = {name: self._model.values[name].coerce for name in self._model.columns}
         shown = self._responses.columns.values()
         self._plain = not self._responses.by_entity and all(isinstance(column, Column) for column in shown)
         dropped = self._layout.dropped
@@ -184,17 +185,16 @@ class Core(Generic[M, C, U, R]):
 
     # -- construction
 
-    def _shown(self, depends_on: Sequence[type[Any]]) -> tuple[tuple[Table, ...], str | None]:
-        """Give the other tables that a response shows, and why it cannot be cached, if so."""
-        found = {Model(other).table: None for other in depends_on}
+    def _shown(self, depends_on: Sequence[type[Any]]) -> tuple[tuple[str, ...], str | None]:
+        """Name the tables that a response shows besides the row itself, and say why it cannot be cached, if so."""
+        found = {Model(other).table.fullname: None for other in depends_on}
         uncacheable = None
         for name, expression in self._responses.columns.items():
             if name in self._model.columns:
                 continue
-            analysis = analyse(cast("ColumnElement[bool]", expression), _DIALECT)
+            analysis = self._analyse(expression)
             uncacheable = uncacheable or analysis.uncacheable
-            for table_name in analysis.tables - {self._model.table.fullname}:
-                found[self._model.table.metadata.tables[table_name]] = None
+            found |= dict.fromkeys(sorted(analysis.tables))
         return tuple(found), uncacheable
 
     def _checked_layout(
@@ -204,7 +204,7 @@ class Core(Generic[M, C, U, R]):
         exp: float | timedelta,
         dropped: str,
         negative_exp: float | timedelta,
-        tables: tuple[Table, ...],
+        tables: tuple[str, ...],
     ) -> Layout:
         texts = () if pattern is None else (pattern,) if isinstance(pattern, str) else tuple(pattern)
         rows = tuple(Template(text) for text in texts)
@@ -292,18 +292,24 @@ class Core(Generic[M, C, U, R]):
         analyses = [self._analysis(name) for name in parsed.fields if name not in self._model.columns]
         text = None
         if where is not None:
-            analyses.append(analyse(where, _DIALECT))
+            analyses.append(self._analyse(where))
             text = analyses[-1].text
-        tables = frozenset[str]().union(*(a.tables for a in analyses)) - {self._model.table.fullname}
+        tables = frozenset[str]().union(*(a.tables for a in analyses))
         reason = next((a.uncacheable for a in analyses if a.uncacheable is not None), None)
         given = {**keywords, **({"filters": filters} if filters is not None else {})}
         return Asked(parsed, where, text, tables, reason, given)
 
     def _analysis(self, name: str) -> Analysis:
         """Tell what a hybrid or a ``column_property`` reads."""
-        expression = cast("ColumnElement[bool]", self._model.expressions[name])
-        found: Analysis = self._kept(("analysis", name), lambda: analyse(expression, _DIALECT))
+        found: Analysis = self._kept(("analysis", name), lambda: self._analyse(self._model.expressions[name]))
         return found
+
+    def _analyse(self, expression: ColumnElement[Any]) -> Analysis:
+        """Find out what an expression reads besides its row: other tables, or further rows of the same one."""
+        found, own = analyse(expression, _DIALECT), self._model.table
+        if found.subquery and found.uncacheable is None and reads_other_rows(expression, own):
+            return found
+        return found._replace(tables=found.tables - {own.fullname})
 
     # -- statements
 
@@ -362,7 +368,8 @@ class Core(Generic[M, C, U, R]):
                 return (await load(False)).answer
             waits = not db.in_transaction()
         if cache.undelivered or not cache.serves:
-            cache.stats.count("bypass: an invalidation is not delivered yet" if cache.serves else "bypass: switched off")
+            reason = "an invalidation is not delivered yet" if cache.serves else "switched off"
+            cache.stats.count(f"bypass: {reason}")
             return (await load(False)).answer
         store = cache.store
         try:
@@ -389,9 +396,8 @@ class Core(Generic[M, C, U, R]):
         return fetched.rows, fetched.fresh or any_snapshot
 
     def _depends(self, tables: frozenset[str], prefix: str) -> tuple[bytes, ...]:
-        """Give the ``any`` tokens of other tables that a statement reads."""
-        known = self._model.table.metadata.tables
-        return tuple(table_keys(known[name], prefix)[0] for name in sorted(tables) if name in known)
+        """Give the ``any`` tokens of the tables that a statement reads besides its rows."""
+        return tuple(any_key(name, prefix) for name in sorted(tables))
 
 
 def refused(answer: T, reason: str) -> Loaded[T]:

@@ -49,7 +49,7 @@ class Counting(Core[M, C, U, R]):
         if reason is not None:
             sources.cache.stats.count(f"bypass: {reason}")
             return (await load(False)).answer
-        extras = asked.extras(keys.fields)
+        extras = asked.extras(keys.counted_by)
         entry = keys.directory(given) + b"count" + (suffix(extras).encode() if extras is not None else b"")
         scope = keys.scope(given, self._depends(asked.tables, keys.prefix))
         return await self._read(sources, entry, scope, load, int, listed=keys.listed)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
-
-from sqlalchemy import Table
 
 from ..cache.protocol import Parts
 from ..cache.reads import Stamps
 from ..errors import InputError
 from ..keys import BoundTemplate, Pattern, Template
-from ..writes.templates import directory_key, table_keys, templates_of
+from ..writes.templates import any_key, directory_key, table_keys, templates_of
 from .model import Model
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -30,7 +28,7 @@ class Layout:
         rows: Templates of one row.
         pages: Template of a page of a list, or ``None``.
         dropped: The directory that each write drops, or ``None``.
-        depends_on: Other tables that the response shows.
+        depends_on: Names of the tables that the response shows besides the row itself.
         fingerprint: Hash of the response schema and what it is made from.
         exp_ms: Life of a value.
         negative_ms: Life of a null.
@@ -39,7 +37,7 @@ class Layout:
     rows: tuple[Template, ...]
     pages: Template | None
     dropped: Pattern | None
-    depends_on: tuple[Table, ...]
+    depends_on: tuple[str, ...]
     fingerprint: bytes
     exp_ms: int
     negative_ms: int
@@ -90,9 +88,10 @@ class RowKeys:
         self._templates = templates_of(model.table)
         self._kept = [self._templates.own(text, prefix)]
         self._tokens = Tokens(model, layout, template, prefix)
-        any_key, _ = table_keys(model.table, prefix)
-        self._nulls = () if self.bound.exact else (any_key,)
-        self._context = prefix.encode() + b"\n" + layout.fingerprint + b"row"
+        own_any, _ = table_keys(model.table, prefix)
+        self._nulls = () if self.bound.exact else (own_any,)
+        # The text, because another crud's template may give the same key for another row: user:{id}, user:{number}.
+        self._context = prefix.encode() + b"\n" + layout.fingerprint + b"row " + self.listed
         self._parts = parts
         self._scopes: dict[tuple[bytes, ...], Scope] = {}
         self._fixed = self._scope(self._tokens.fixed) if self._tokens.declared is None else None
@@ -122,6 +121,7 @@ class ListKeys:
 
     Attributes:
         fields: The columns in the template.
+        counted_by: Those in the row directory, which is all of them that a count's key says.
         listed: Its row directory as it is listed in Redis, where that alone ages it; ``None``: ``any`` ages it.
         prefix: That of the cache.
     """
@@ -137,10 +137,12 @@ class ListKeys:
         precise = (
             bool(self._directory.columns) and self._directory.exact and len(self._directory.columns) == len(self.fields)
         )
+        self.counted_by = frozenset(self._directory.columns)
         text = by_columns(model, directory.text)
         self.listed = text.encode() if precise else None
         self._kept = templates_of(model.table).own(text, prefix) if precise else None
-        self._context = prefix.encode() + b"\n" + layout.fingerprint + b"list"
+        written = by_columns(model, template.text).encode()  # as for rows
+        self._context = prefix.encode() + b"\n" + layout.fingerprint + b"list " + written
         self._parts = parts
         self._scopes: dict[tuple[bytes, ...], Scope] = {}
 
@@ -170,7 +172,7 @@ class Tokens:
 
     def __init__(self, model: Model, layout: Layout, template: Template, prefix: str) -> None:
         _, all_key = table_keys(model.table, prefix)
-        others = [table_keys(table, prefix)[0] for table in layout.depends_on]
+        others = [any_key(table, prefix) for table in layout.depends_on]
         root = directory_key((prefix + template.root).encode())
         self.fixed = (all_key, *others, root)
         self.declared: BoundTemplate | None = None
@@ -211,7 +213,7 @@ class Keyspace:
             self._by_names[names] = max(fitting, key=lambda keys: len(keys.fields), default=None)
         return self._by_names[names]
 
-    def dropped(self, rows: Sequence[Mapping[str, Any]]) -> set[bytes]:
+    def dropped(self, rows: Iterable[Mapping[str, Any]]) -> set[bytes]:
         """Give the tokens of the directories that a write of these rows drops by the declared pattern."""
         if self._dropped is None:
             return set()

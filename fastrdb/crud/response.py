@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import Any, Generic, TypeVar, cast
 
@@ -64,7 +64,12 @@ class Responses(Generic[R]):
 
     def build(self, row: Sequence[Any]) -> R:
         """Validate a row, given as the values of ``columns`` in their order; more values may follow."""
-        return self.schema.model_validate(dict(zip(self._names, row, strict=False)))
+        return self.build_all((row,))[0]
+
+    def build_all(self, rows: Iterable[Sequence[Any]]) -> list[R]:
+        """Validate rows, each given as for ``build``."""
+        names, validate = self._names, self.schema.__pydantic_validator__.validate_python
+        return [cast("R", validate(dict(zip(names, row, strict=False)))) for row in rows]
 
     def build_entity(self, entity: object) -> R:
         """Validate a mapped instance."""

@@ -131,9 +131,7 @@ class Rows(Core[M, C, U, R]):
             raise MissingKeyField(missing, template.text)
         return (await self._load_row(sources, asked, None, b"", may_store=False)).answer
 
-    def _narrow(
-        self, keys: RowKeys, key: Mapping[str, Any], entry: bytes, asked: Asked
-    ) -> tuple[bytes, Scope, bytes]:
+    def _narrow(self, keys: RowKeys, key: Mapping[str, Any], entry: bytes, asked: Asked) -> tuple[bytes, Scope, bytes]:
         """Give the entry, the scope and the listed directory of a row that is asked for with further filters."""
         scope = keys.narrowed(key, entry, self._depends(asked.tables, keys.prefix))
         return entry + suffix(asked.extras(keys.fields)).encode(), scope, keys.directory_listed

@@ -19,8 +19,7 @@ class Returned:
         self.columns = list(shown)
         at_of = {column: at for at, column in enumerate(self.columns)}
         self._places: list[tuple[str, int]] = []
-        for name in images:
-            column = model.table.c[name]
+        for name, column in _named(model.table, images):
             self._places.append((name, at_of.get(column, len(self.columns))))
             if column not in at_of:
                 self.columns.append(column.label(f"fastrdb_{name}"))
@@ -31,10 +30,11 @@ class Returned:
 
 
 class Creation(NamedTuple):
-    """An INSERT of one row, and what it gives back."""
+    """An INSERT of one row, what it gives back, and the columns of row images."""
 
     statement: Executable
     returned: Returned
+    images: tuple[str, ...]
 
 
 class Change(NamedTuple):
@@ -63,10 +63,10 @@ class Change(NamedTuple):
         return {_key_parameter(name): image[name] for name in self.keys}
 
 
-def build_creation(model: Model, shown: Iterable[ColumnElement[Any]], images: Sequence[str]) -> Creation:
+def build_creation(model: Model, shown: Iterable[ColumnElement[Any]], images: tuple[str, ...]) -> Creation:
     """Build an INSERT; its parameters are the keys of the columns."""
     returned = Returned(model, shown, images)
-    return Creation(insert(model.table).returning(*returned.columns), returned)
+    return Creation(insert(model.table).returning(*returned.columns), returned, images)
 
 
 def build_change(
@@ -128,11 +128,17 @@ def _key_parameter(name: str) -> str:
 
 def _lock(model: Model, conditions: Sequence[Any], images: Sequence[str], dialect: str) -> Executable:
     table = model.table
-    columns = [table.c[name].label(f"fastrdb_{name}") for name in images]
-    if dialect == "sqlite":  # no FOR UPDATE: this takes the lock, and changes nothing
-        first: Column[Any] = next(iter(table.primary_key.columns))
-        return update(table).where(*conditions).values({first.key: first}).returning(*columns)
+    columns = [column.label(f"fastrdb_{name}") for name, column in _named(table, images)]
+    if dialect == "sqlite":  # no FOR UPDATE: this takes the lock, and changes nothing, what sets itself included
+        same = {c.key: c for c in table.columns if c.primary_key or c.onupdate is not None}
+        return update(table).where(*conditions).values(same).returning(*columns)
     return select(*columns).where(*conditions).limit(2).with_for_update(of=table)
+
+
+def _named(table: Table, names: Iterable[str]) -> list[tuple[str, Column[Any]]]:
+    """Find columns by their names; ``Table.c`` goes by keys, which may differ."""
+    columns = {column.name: column for column in table.columns}
+    return [(name, columns[name]) for name in names]
 
 
 def _assigned(model: Model, names: Iterable[str]) -> frozenset[str]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.util import await_only
 
 from ..cache.cache import Cache
 from ..db.sessions import Place, SessionFactory, joins, place_of
-from ..errors import FastRDBError, SessionRefused
+from ..errors import FastRDBError, MultipleFound, NotFound, SessionRefused
 from ..writes.effects import Effects, Through
 from ..writes.outcome import did_not_commit, finish
 from ..writes.reach import reached_by_any_write
@@ -78,14 +78,16 @@ class Writer:
             ours = self.commits and not self.place.bound and not joins(session)
             alone = ours and not session.in_transaction()
             try:
-                result, effects = await run_sync(session, self.place, self._statements, statements, ours, alone)
+                done: tuple[T, Effects | None] = await run_sync(
+                    session, self.place, self._statements, statements, ours, alone
+                )
             except BaseException:
                 if ours:
                     await finish(session.rollback())
                 raise
             if ours:
-                await self._commit(session, effects)
-            return result
+                await self._commit(session, done[1])
+            return done[0]
 
     async def _commit(self, session: AsyncSession, effects: Effects | None) -> None:
         try:
@@ -110,17 +112,30 @@ class Writer:
         place = place_of(connection, self.place)
         if place.autocommit:
             return self._autocommit(statements, connection, session, place), None
-        result, written = self._translated(statements, connection, session)
         effects = effects_on(connection, place.transactions)
-        fresh = not effects.caches
+        fresh, before = not effects.caches, effects.transaction.writes
+        try:
+            result, written = self._translated(statements, connection, session)
+        except BaseException as error:
+            if not ours and _may_stay(error, effects.transaction.writes - before):
+                self._record(effects, Written(everything=True, tables=self._reached()))
+                self._tie(session, effects, ours)
+            raise
         self._record(effects, written)
         if alone and fresh and place is self.place and written.through:
             effects.write_through(self.cache, written.through)
+        self._tie(session, effects, ours)
+        return result, effects
+
+    def _tie(self, session: Session, effects: Effects, ours: bool) -> None:
+        """See to the end of a transaction that is not ours."""
         if self.place.bound:
             effects.let_run_out()
         elif not ours:
             follow(session, effects)
-        return result, effects
+
+    def _reached(self) -> set[Table]:
+        return reached_by_any_write(self.table) | {*self.touches}
 
     def _record(self, effects: Effects, written: Written) -> None:
         assert self.cache is not None
@@ -141,7 +156,7 @@ class Writer:
     ) -> T:
         """Hold all of the table, and what it may reach, before a statement that commits by itself; let go after it."""
         effects = Effects(place.transactions.take_up(connection))
-        self._record(effects, Written(everything=True, tables=reached_by_any_write(self.table) | {*self.touches}))
+        self._record(effects, Written(everything=True, tables=self._reached()))
         try:
             await_only(effects.before_commit())
             result, written = self._translated(statements, connection, session)
@@ -169,6 +184,13 @@ class Writer:
             return statements(connection, session)
         except IntegrityError as error:
             raise translated(error) from error.orig
+
+
+def _may_stay(error: BaseException, writes: int) -> bool:
+    """Tell whether a caller who goes on after the error, and commits, may commit something of the failed write."""
+    if isinstance(error, (NotFound, MultipleFound)):
+        return False  # which are raised before anything is changed
+    return writes > isinstance(error, DBAPIError)  # the statement that the database refused has changed nothing
 
 
 def changed_names(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:

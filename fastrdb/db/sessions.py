@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from inspect import isasyncgen, isgenerator
-from typing import Any, NamedTuple, TypeAlias
+from inspect import isasyncgen, iscoroutine, isgenerator
+from typing import Any, NamedTuple, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, StaticPool
@@ -110,7 +110,9 @@ class Places:
         try:
             bind = session.sync_session.get_bind(mapper)
         except UnboundExecutionError as error:
-            raise SessionRefused(f"db: the session has no engine for {mapper.class_.__name__}; bind it to one") from error
+            raise SessionRefused(
+                f"db: the session has no engine for {mapper.class_.__name__}; bind it to one"
+            ) from error
         place = self._of_bind.get(bind)
         if place is None:
             place = self._of_bind[bind] = _place(bind)
@@ -133,6 +135,9 @@ def resolve(db: object) -> AsyncSession | SessionFactory:
     if isinstance(db, (AsyncSession, async_sessionmaker)):
         if isinstance(db, AsyncSession) and db.sync_session.twophase:
             raise SessionRefused("db: a two-phase session; the cache cannot know its outcome. Use a plain AsyncSession")
+        if isinstance(db, AsyncSession) and "schema_translate_map" in getattr(db.sync_session, "execution_options", ()):
+            # SQLAlchemy applies it to the session's own statements only, and ours would go to another schema.
+            raise SessionRefused("db: a schema_translate_map of the session; give it to the engine's execution_options")
         return db
     if isinstance(db, async_scoped_session):
         session: AsyncSession = db()
@@ -149,7 +154,7 @@ def resolve(db: object) -> AsyncSession | SessionFactory:
         if isinstance(db, kind):
             raise SessionRefused(f"db: {words}; pass an AsyncSession or an async_sessionmaker")
     if callable(db):
-        return db
+        return cast("SessionFactory", db)  # what it gives is looked at when it is called
     raise SessionRefused(f"db: {type(db).__name__}; pass an AsyncSession or an async_sessionmaker")
 
 
@@ -193,8 +198,8 @@ def _connections(session: Session) -> set[Connection]:
 
 
 def _opened(factory: SessionFactory) -> AsyncSession:
-    given: object = factory()
-    if isinstance(given, Coroutine):
+    given: Any = factory()
+    if iscoroutine(given):
         given.close()  # it would complain that nobody awaited it
         raise SessionRefused("db: a coroutine function; pass an AsyncSession or an async_sessionmaker")
     if isasyncgen(given) or isgenerator(given):
@@ -211,6 +216,9 @@ def _place(bind: Engine | Connection) -> Place:
     private = dialect == "sqlite" and ("memory" in str(engine.url.query) or database in ("", ":memory:"))
     if dialect == "sqlite" and not private and not database.startswith("file:"):
         database = os.path.abspath(database)  # two programs may each have an "app.db" of their own
+    transactions = watch(engine)
+    if private:
+        database = f"{database} {transactions.name}"  # each engine has one of its own
     schemas = sorted((options.schemas or {}).items(), key=repr)
     # The level that ``create_engine`` was given is kept nowhere else.
     isolation = options.isolation or getattr(engine.dialect, "_on_connect_isolation_level", None) or ""
@@ -224,5 +232,5 @@ def _place(bind: Engine | Connection) -> Place:
         shared=isinstance(engine.pool, StaticPool),
         may_fill=isolation != "READ UNCOMMITTED",
         autocommit=isolation == "AUTOCOMMIT",
-        transactions=watch(engine),
+        transactions=transactions,
     )

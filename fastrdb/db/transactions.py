@@ -8,6 +8,7 @@ the session's last flush and not for savepoints, and the cache can be awaited th
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Awaitable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -55,9 +56,15 @@ class Transaction:
 
 
 class Transactions:
-    """The open transactions of one engine."""
+    """The open transactions of one engine.
+
+    Attributes:
+        name: A random name of the engine.
+        writes: Number of statements that are no plain SELECT, over all connections.
+    """
 
     def __init__(self) -> None:
+        self.name = secrets.token_hex(8)
         self._open: WeakKeyDictionary[Connection, Transaction] = WeakKeyDictionary()
         self._kinds: dict[str, bool] = {}
         self.writes = 0  # over all connections: SQLite's in-memory databases share a single one

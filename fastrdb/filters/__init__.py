@@ -5,10 +5,10 @@ as in SQL: ``!=``, ``not_in``, ``not_like`` and ``not_ilike`` do not find rows w
 Whether ``like`` ignores case is the database's affair (SQLite does, for ASCII); ``ilike`` always does.
 """
 
-from fastrdb.filters.analysis import Analysis, analyse
+from fastrdb.filters.analysis import Analysis, analyse, reads_other_rows
 from fastrdb.filters.conditions import Filter
 from fastrdb.filters.fields import FieldSet
 from fastrdb.filters.operators import MAX_VALUES, OPERATORS
 from fastrdb.filters.parsing import parse
 
-__all__ = ["MAX_VALUES", "OPERATORS", "Analysis", "FieldSet", "Filter", "analyse", "parse"]
+__all__ = ["MAX_VALUES", "OPERATORS", "Analysis", "FieldSet", "Filter", "analyse", "parse", "reads_other_rows"]

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
+from sqlalchemy.engine.default import StrCompileDialect
 from sqlalchemy.exc import ArgumentError, CompileError
 from sqlalchemy.sql import functions, operators, visitors
+from sqlalchemy.sql.compiler import StrSQLCompiler
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import ClauseElement
-from sqlalchemy.sql.selectable import SelectBase, TableSample, TextualSelect
+from sqlalchemy.sql.selectable import AliasedReturnsRows, SelectBase, TableSample, TextualSelect
 
 from fastrdb.errors import InputError, ValueRefused
 from fastrdb.values import column_values
@@ -44,11 +46,13 @@ class Analysis(NamedTuple):
         tables: Names, with the schema where there is one, of every table that it reads, in subqueries too.
         text: Its SQL and its values, the same for equal expressions in every process; empty if uncacheable.
         uncacheable: Why its result may change while the tables do not, or ``None``.
+        subquery: There is a SELECT in it, or an alias of a table.
     """
 
     tables: frozenset[str]
     text: str
     uncacheable: str | None
+    subquery: bool = False
 
 
 def analyse(expression: sa.ColumnElement[bool], dialect: Dialect) -> Analysis:
@@ -64,14 +68,39 @@ def analyse(expression: sa.ColumnElement[bool], dialect: Dialect) -> Analysis:
     clause = _clause(expression)
     tables: set[str] = set()
     problem: str | None = None
+    subquery = False
     for element in _elements(clause):
         if isinstance(element, sa.TableClause):
             tables.add(element.fullname)
+        subquery = subquery or isinstance(element, (SelectBase, AliasedReturnsRows))
         problem = problem or _problem(element)
     text = "" if problem else _text(clause, dialect)
     if text is None:
         problem = "its SQL or its values have no text of their own"
-    return Analysis(frozenset(tables), text or "", problem)
+    return Analysis(frozenset(tables), text or "", problem, subquery)
+
+
+class _Froms(StrSQLCompiler):
+    """Notes the name of each table that stands in a FROM, as often as it does."""
+
+    def visit_table(self, table: Any, *arguments: Any, **options: Any) -> Any:
+        """Write a table."""
+        if options.get("asfrom"):
+            vars(self).setdefault("froms", []).append(table.fullname)
+        return super().visit_table(table, *arguments, **options)  # type: ignore[no-untyped-call]
+
+
+class _FromsDialect(StrCompileDialect):
+    statement_compiler = _Froms
+
+
+def reads_other_rows(expression: sa.ColumnElement[Any], table: sa.Table) -> bool:
+    """Tell whether an expression about a row of a table also reads other rows of it, in a subquery.
+
+    SQLAlchemy's own compiler decides: a table that it correlates with the row outside is not read again.
+    """
+    compiled: Any = sa.select(expression).select_from(table).compile(dialect=_FromsDialect())
+    return bool(compiled.froms.count(table.fullname) > 1)
 
 
 def _clause(expression: Any) -> ClauseElement:

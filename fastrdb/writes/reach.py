@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Table
+from sqlalchemy import ForeignKeyConstraint, Table
+from sqlalchemy.exc import NoReferencedTableError
 
 _CHANGING = {"CASCADE", "SET NULL", "SET DEFAULT"}
 
@@ -24,6 +25,13 @@ def reached_by_any_write(table: Table) -> set[Table]:
     return reached_by_delete(table) | reached_by_update(table, [column.name for column in table.columns])
 
 
+def _refers(key: ForeignKeyConstraint, table: Table) -> bool:
+    try:
+        return key.referred_table is table
+    except NoReferencedTableError:  # to a table that this metadata does not have, so not to one that is written
+        return False
+
+
 def _reached(table: Table, columns: set[str], *, deleted: bool) -> set[Table]:
     found: set[Table] = set()
     todo = [(table, columns, deleted)]
@@ -33,7 +41,7 @@ def _reached(table: Table, columns: set[str], *, deleted: bool) -> set[Table]:
         for other in source.metadata.tables.values():
             for key in other.foreign_key_constraints:
                 rule = (key.ondelete if gone else key.onupdate) or ""
-                if key.referred_table is not source or rule.upper() not in _CHANGING:
+                if rule.upper() not in _CHANGING or not _refers(key, source):
                     continue
                 if not changed & {element.column.name for element in key.elements}:
                     continue

@@ -100,8 +100,16 @@ def templates_of(table: Table) -> TableTemplates:
 
 def table_keys(table: Table, prefix: str) -> tuple[bytes, bytes]:
     """Give the keys of a table's tokens ``any`` and ``all``; the hash tag keeps them on one node of a cluster."""
-    tag = f"fastrdb:{{{prefix}{table.fullname}}}:".encode()
-    return tag + b"any", tag + b"all"
+    return _table_key(table.fullname, prefix, "any"), _table_key(table.fullname, prefix, "all")
+
+
+def any_key(table: str, prefix: str) -> bytes:
+    """Give the key of the token ``any`` of a table by its name, with the schema where there is one."""
+    return _table_key(table, prefix, "any")
+
+
+def _table_key(table: str, prefix: str, token: str) -> bytes:
+    return f"fastrdb:{{{prefix}{table}}}:{token}".encode()
 
 
 def directory_key(directory: bytes) -> bytes:

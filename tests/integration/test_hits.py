@@ -245,3 +245,29 @@ async def test_switched_off(watched: Watched, valkey_url: str) -> None:
         assert await users.get(db=watched.db, redis=elsewhere, id=made.id) == changed
         cache.serves = True
         assert await users.get(db=watched.db, redis=cache, id=made.id) == changed
+
+
+async def test_foreign_values_under_our_keys(watched: Watched, redis_url: str) -> None:
+    """What another program left under an entry, of whatever type, is never served, and no write stumbles over it."""
+    client = Redis.from_url(redis_url)
+    async with Cache.from_url(redis_url) as cache:
+        made = await users.create(db=watched.db, redis=cache, obj_in=UserIn(email="ann@x"))
+        for leave in (
+            lambda key: client.rpush(key, "x"),
+            lambda key: client.hset(key, "a", "b"),
+            lambda key: client.set(key, "null"),
+            lambda key: client.set(key, b"\xff\x00"),
+            lambda key: client.set(key, made.model_copy(update={"team": 77}).model_dump_json()),
+        ):
+            for key in ("user:email:ann@x", "user:page:1:limit:10"):
+                await client.delete(key)
+                await leave(key)
+            for _ in range(2):
+                assert await users.get(db=watched.db, redis=cache, email="ann@x") == made
+                assert await users.get_multi(db=watched.db, redis=cache) == [made]
+            await client.delete("user:email:ann@x")
+            await leave("user:email:ann@x")
+            made = await users.update(db=watched.db, redis=cache, obj_in=UserChange(team=made.team + 1), id=made.id)
+            assert await users.get(db=watched.db, redis=cache, email="ann@x") == made
+            assert not cache.undelivered
+    await client.aclose()

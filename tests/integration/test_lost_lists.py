@@ -73,6 +73,16 @@ async def test_a_list_that_is_gone_confirms_nothing(cache: Cache) -> None:
     assert not await reader.is_hit()
 
 
+async def test_tokens_that_are_gone_make_no_value(cache: Cache) -> None:
+    """A reader that has loaded before under the list that is gone serves nobody with what it stores."""
+    reader = Reader(cache)
+    await reader.miss(await reader.look())
+    found = await reader.look()
+    await cache.run([Release(ALL, random_name())])
+    assert await reader.miss(found) == 1
+    assert not await reader.is_hit()
+
+
 async def test_a_list_that_stays_lets_the_writer_know(cache: Cache) -> None:
     """With the list in place the same writer finds the template, and the old row is not stored either."""
     reader = Reader(cache)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -34,7 +35,9 @@ TRIGGER = """
 CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT OR UPDATE ON users
 DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION at_commit()
 """
-COMMITTING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'COMMIT%' AND state = 'active'"
+COMMITTING = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'COMMIT%' AND state = 'active'"
+)
 
 
 @pytest.fixture
@@ -376,7 +379,8 @@ async def by_impatience(work: Callable[[], Awaitable[Any]], now: asyncio.Event) 
 
 async def by_timeout(work: Callable[[], Awaitable[Any]], now: asyncio.Event) -> None:
     """``asyncio.timeout``."""
-    with pytest.raises(TimeoutError):
+
+    async def limited() -> None:
         async with asyncio.timeout(None) as limit:
 
             async def expire() -> None:
@@ -385,7 +389,10 @@ async def by_timeout(work: Callable[[], Awaitable[Any]], now: asyncio.Event) -> 
 
             expiring = asyncio.create_task(expire())
             await work()
-    await expiring
+        await expiring
+
+    with pytest.raises(TimeoutError):
+        await limited()
 
 
 async def by_scope(work: Callable[[], Awaitable[Any]], now: asyncio.Event) -> None:
@@ -398,7 +405,7 @@ async def by_scope(work: Callable[[], Awaitable[Any]], now: asyncio.Event) -> No
 
         cancelling = asyncio.create_task(cancel())
         await work()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         raise AssertionError("the cancellation was lost")
     await cancelling
     assert scope.cancelled_caught
@@ -411,10 +418,13 @@ async def by_group(work: Callable[[], Awaitable[Any]], now: asyncio.Event) -> No
         await now.wait()
         raise LookupError("the other task")
 
-    with pytest.raises(ExceptionGroup) as failure:
+    async def both() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(fail)
             group.start_soon(work)
+
+    with pytest.raises(ExceptionGroup) as failure:
+        await both()
     assert failure.group_contains(LookupError)
 
 
@@ -580,7 +590,7 @@ async def test_cancelled_readers_leave_no_claim(world: World, cancel: Cancel) ->
     """A reader that is cancelled while it loads takes its claim away, and the next one loads at once."""
     await world.crud.invalidate(world.cache, id=ANN)
     now = when(world, "statement")
-    await cancel(lambda: world.read(), now)
+    await cancel(world.read, now)
     await until(_gives_back(world))
     await until(is_state(world, ABSENT))
     assert world.cache.flights == {}

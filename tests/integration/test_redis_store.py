@@ -321,12 +321,13 @@ async def test_forgotten_scripts_are_loaded_again(redis_url: str) -> None:
         Release(b"entry", b"w1", b"new", LIFE_MS),
         Get(b"entry"),
     ]
+    first = commandstats(redis_url).get("eval", 0)
     replies = await store.run(commands)
     assert replies[:2] == [b"a", b"a"]
     assert replies[3] == b"t\nx\t\ny\tw1"
     assert replies[5:] == [b"new", b"new"]
     before = commandstats(redis_url).get("eval", 0)
-    assert before == 5
+    assert before - first == 5
     assert await store.run([Mint(b"token", b"b", LIFE_MS)]) == [b"a"]
     assert commandstats(redis_url)["eval"] == before
     await store.aclose()

@@ -178,7 +178,11 @@ async def test_added_objects_are_seen_and_not_cached(world: World, session: Asyn
     """A pending object is flushed and read from SQL; others do not get it, before or after a rollback."""
     session.add(User(email="carl@x", name="Carl"))
     assert await world.read(session, email="carl@x") == Read("Carl", from_cache=False)
-    assert [user.name for user in await world.crud.get_multi(session, world.cache, group_id=1)] == ["Ann", "Bob", "Carl"]
+    assert [user.name for user in await world.crud.get_multi(session, world.cache, group_id=1)] == [
+        "Ann",
+        "Bob",
+        "Carl",
+    ]
     await session.rollback()
     assert (await world.read(email="carl@x")).name is None
     assert len(await world.crud.get_multi(world.factory, world.cache, group_id=1)) == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fastrdb.cache.protocol import ALL_PARTS, Parts
@@ -11,6 +11,17 @@ from fastrdb.cache.protocol import ALL_PARTS, Parts
 from .builtin import Builtin
 from .subject import Subject
 
+WAYS = {
+    "alone": 4.0,  # the crud opens the session, and commits
+    "in_session": 2.0,  # it commits the caller's session, in which something was read before
+    "joined": 3.0,  # two writes in the caller's transaction, which is rolled back at times
+    "savepoint": 1.0,  # two writes, one of them in a savepoint, which is rolled back at times
+    "committed_by_caller": 1.0,  # commit=False
+    "by_itself": 1.0,  # AUTOCOMMIT
+    "many": 0.5,  # create_multi
+    "invalidated": 0.2,  # invalidate and clear
+    "bound": 0.2,  # in a session that is bound to a connection
+}
 POINTS = ("statement", "reply", "fill", "release", "torn")
 
 
@@ -67,6 +78,7 @@ class Scenario:
         seed: Of everything random in the processes; they still meet each other as the machine has it.
         readers, writers: Number of processes.
         batch: Reads that start at once, between two looks at the truth; a reader process has four such batches.
+        ways: What writers do, and how often, by the names of ``WAYS``; half of the storms are about few of them.
         pause_s: Mean pause, in a storm, between two writes of one of a writer process's two tasks.
         hold_s: Life of a hold. A killed writer makes readers bypass for so long; a COMMIT must never take longer.
         parts: Parts of the protocol. One switched off must make the harness find stale reads.
@@ -83,6 +95,7 @@ class Scenario:
     readers: int = 3
     writers: int = 3
     batch: int = 16
+    ways: Mapping[str, float] = field(default_factory=WAYS.copy)
     pause_s: float = 0.02
     hold_s: float = 0.7
     parts: Parts = ALL_PARTS

@@ -15,7 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only
 
-from fastrdb.cache.store import Command, Fill, Found, HoldCell, Release, Reply, Store
+from fastrdb.cache.store import Command, Fill, Found, Get, HoldTable, Release, ReleaseTable, Reply, Store
 
 from .scenario import Scenario
 
@@ -121,8 +121,9 @@ class StormyStore:
     async def run(self, commands: Sequence[Command], *, bulk: bool = False) -> list[Reply]:
         """Run commands: late, in two parts, or with a late reply."""
         sky = self._sky
-        releases = any(isinstance(command, Release) for command in commands)
-        if releases and sky.strikes("release"):
+        # Commands that only read are sent before a hold, or after COMMIT, where a part of the protocol is off.
+        kinds = {type(command) for command in commands}
+        if kinds & {Release, ReleaseTable, Get} and sky.strikes("release"):
             await sky.delay()
         cut = sky.random.randrange(len(commands)) if commands and sky.strikes("torn") else 0
         replies = await self._store.run(commands[:cut], bulk=bulk) if cut else []
@@ -130,7 +131,7 @@ class StormyStore:
             await sky.delay()
         replies += await self._store.run(commands[cut:], bulk=bulk)
         self._watch(commands)
-        if not releases and sky.strikes("reply"):
+        if not kinds & {Release, ReleaseTable} and sky.strikes("reply"):
             await sky.delay()
         return replies
 
@@ -149,9 +150,9 @@ class StormyStore:
         """Measure how long holds last, from the reply to the first to that of their release."""
         now = asyncio.get_running_loop().time()
         for command in commands:
-            if isinstance(command, HoldCell):
+            if isinstance(command, HoldTable):
                 self._held_at.setdefault(command.writer, now)
-            elif isinstance(command, Release) and command.writer in self._held_at:
+            elif isinstance(command, (Release, ReleaseTable)) and command.writer in self._held_at:
                 lasted = now - self._held_at.pop(command.writer)
                 self._sky.slowest_hold_s = max(self._sky.slowest_hold_s, lasted)
 
@@ -173,7 +174,9 @@ def make_statements_late(engine: AsyncEngine, sky: Sky) -> None:
 async def evict(sky: Sky, redis: Redis) -> None:
     """Delete cells at random for ever, as a plain client that knows nothing of the cache; holds are left."""
     script: Callable[..., Awaitable[Any]] = redis.register_script(_EVICT)
-    while sky.weather.evict_per_s > 0:
+    if not sky.weather.evict_per_s:
+        await asyncio.Event().wait()
+    while True:
         await asyncio.sleep(sky.random.expovariate(sky.weather.evict_per_s))
         await sky.storm()
         if (key := sky.victim()) is not None:

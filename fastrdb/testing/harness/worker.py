@@ -170,7 +170,7 @@ class _Worker:
             self._orders.life,
         )
         writer.done = self._news.writes
-        return [writer.write_for_ever(self._scenario.pause_s) for _ in range(TASKS)]
+        return [writer.write_for_ever(self._scenario.ways, self._scenario.pause_s) for _ in range(TASKS)]
 
     # -- news
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from typing import Any
 
@@ -54,25 +54,14 @@ class Writer:
         self._marks = count(1 + life * MARKS)
         self.done: Counter[str] = Counter()
 
-    async def write_for_ever(self, pause_s: float) -> None:
-        """Write in every storm, with pauses between; in some storms in few ways."""
-        ways: dict[Callable[[], Awaitable[None]], float] = {
-            self._alone: 4,
-            self._in_session: 2,
-            self._joined: 3,
-            self._savepoint: 1,
-            self._committed_by_caller: 1,
-            self._by_itself: 1,
-            self._many: 0.5,
-            self._bound: 0.2,
-            self._invalidated: 0.2,
-        }
+    async def write_for_ever(self, ways: Mapping[str, float], pause_s: float) -> None:
+        """Write in every storm, with pauses between."""
         while True:
             await self._sky.storm()
-            some = [self._alone, *self._sky.some("ways", list(ways), 2, len(ways))]
-            (way,) = self._random.choices(some, [ways[way] for way in some])
-            if await self._tolerant(way):
-                self.done[way.__name__.strip("_")] += 1
+            some = self._sky.some("ways", list(ways), 3, len(ways))
+            (way,) = self._random.choices(some, [ways[name] for name in some])
+            if await self._tolerant(getattr(self, f"_{way}")):
+                self.done[way] += 1
             await asyncio.sleep(self._random.expovariate(1 / pause_s))
 
     async def _tolerant(self, way: Callable[[], Awaitable[None]]) -> bool:

@@ -71,6 +71,7 @@ class Configuration:
         outlived: A hold may expire while its writer is at its COMMIT.
         creates: There is no row at first: a reader finds, and caches, ``null``.
         rechecks: A reader looks for its template in the ``all`` that it stamps with; off in a BREAKS row.
+        remembers: A reader that finds all its tokens, and its template confirmed, stamps with those and mints none.
         cells: What lies in Redis at first; names are ``n0``, ``n1``, …
     """
 
@@ -89,4 +90,5 @@ class Configuration:
     outlived: bool = False
     creates: bool = False
     rechecks: bool = True
+    remembers: bool = False
     cells: tuple[Cell, ...] = (None, None, None, None)

@@ -102,7 +102,10 @@ def _judge(setup: Setup, world: World, i: int, entry: Cell, tokens: tuple[Cell, 
         return world.reader(i, _idle(reader)), f"hit v{version}"
     version_seen = None if setup.parts.fresh_snapshot else world.db
     confirmed = has_listing(setup.configuration) and _confirmed(tokens[setup.configuration.scopes.index(ALL)])
-    return world.reader(i, Reader("token", version=version_seen, confirmed=confirmed, done=reader.done)), "misses"
+    missing = Reader("token", version=version_seen, confirmed=confirmed, done=reader.done)
+    if setup.configuration.remembers and None not in tokens and (confirmed or not has_listing(setup.configuration)):
+        missing = missing._replace(at="claim", tokens=tuple(map(token_of, tokens)))
+    return world.reader(i, missing), "misses"
 
 
 def _token(setup: Setup, world: World, reader: Reader, i: int) -> Step:

@@ -123,6 +123,14 @@ HOLDS: dict[str, Configuration] = {
     "a null, then the row is created": replace(ROW_ONLY, writers=(PRECISE,), creates=True),
     "a null under another spelling, then the row is created": replace(NULL, crashes=1),
     # readers
+    "readers that stamp with the tokens they looked at": replace(ROW, crashes=1, remembers=True),
+    "the same, and any token is evicted once": replace(
+        PAGE, evictions=1, loses_holds=True, fresh="return", remembers=True
+    ),
+    "the same, under a template that was confirmed long ago; `all` is evicted once": replace(
+        SWEPT, evictions=1, remembers=True
+    ),
+    "the same, and the hold on `any` is evicted": replace(LOST, remembers=True),
     "readers that are cancelled, and claims that expire": Configuration(
         (PRECISE,), readers=2, reads=2, cancels=True, evictions=1
     ),
