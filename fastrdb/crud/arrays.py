@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy import Column, ColumnElement, Executable, Table, bindparam, column, func, insert, select
@@ -26,7 +26,7 @@ _UNSIZED: Mapping[type[TypeEngine[Any]], TypeEngine[Any]] = {
 
 
 def insert_of_arrays(table: Table, keys: Sequence[str], returned: Sequence[ColumnElement[Any]]) -> Executable | None:
-    """Build an INSERT whose parameters are the lists that ``as_arrays`` gives; ``None`` where a type has no array.
+    """Build an INSERT whose parameters are ``Batch.arrays``; ``None`` where that would not do what VALUES do.
 
     The rows come back in the order of the lists: an INSERT takes its rows one after the other from the SELECT, which
     is ordered, and gives each back before it takes the next.
@@ -48,9 +48,27 @@ def insert_of_arrays(table: Table, keys: Sequence[str], returned: Sequence[Colum
     return insert(table).from_select(columns, ordered).returning(*returned)
 
 
-def as_arrays(keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Give the parameters for rows that all have these keys."""
-    return {f"c{at}": [row[key] for row in rows] for at, key in enumerate(keys)}
+class Batch(NamedTuple):
+    """Rows that give the same columns, by columns.
+
+    Attributes:
+        indexes: Their places among all rows.
+        columns: Key of each column -> the values of the rows, in their order.
+    """
+
+    indexes: list[int]
+    columns: dict[str, list[Any]]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Give the rows, by the keys of their columns."""
+        if not self.columns:
+            return [{} for _ in self.indexes]
+        return [dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
+
+    def arrays(self) -> Iterator[dict[str, list[Any]]]:
+        """Give the parameters of the statements that insert the rows as arrays."""
+        for start in range(0, len(self.indexes), ROWS):
+            yield {f"c{at}": values[start : start + ROWS] for at, values in enumerate(self.columns.values())}
 
 
 def takes_arrays(dialect: Dialect) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from pydantic import BaseModel
@@ -13,7 +14,7 @@ from ..cache.cache import Cache
 from ..db.sessions import Place
 from ..errors import EmptyInput, UsageError
 from ..writes.effects import MAX_CELLS
-from .arrays import ROWS, as_arrays, insert_of_arrays, takes_arrays
+from .arrays import Batch, insert_of_arrays, takes_arrays
 from .changes import Changes
 from .core import UNSET, C, M, MaybeDatabase, MaybeRedis, R, U, Unset
 from .statements import Creation, Returned
@@ -46,50 +47,64 @@ class Bulk(Changes[M, C, U, R]):
         """
         database, cache = self._database(db), self._cache(redis)
         place = self._place(database, cache)
-        rows = self._parameters(_instances(instances))
+        batches = self._batches(_instances(instances))
         named = {name: self._coerced(name, value) for name, value in key.items()}
 
         def statements(connection: Connection, session: Session) -> tuple[list[R], Written]:
             creation = self._creation()
-            found: dict[int, Row[Any]] = {}
-            for indexes in _alike(rows):
-                given = self._insert(connection, [rows[index] for index in indexes], creation)
-                found.update(zip(indexes, given, strict=True))
-            ordered = [found[index] for index in range(len(rows))]
-            responses = [self._response(connection, row, creation.returned) for row in ordered]
-            written = self._written_rows(cache, place, ordered, creation.returned)
+            created = self._insert(connection, batches, creation)
+            responses = self._responded(connection, created, creation.returned)
+            written = self._written_rows(cache, place, created, creation.returned)
             if cache is not None and named:
                 written.directories |= self._space(cache).dropped_by(named)
             return responses, written
 
         return await self._writer(cache, place, commit).run(database, statements)
 
-    def _insert(self, connection: Connection, rows: Sequence[Mapping[str, Any]], creation: Creation) -> list[Row[Any]]:
-        """Insert rows that give the same columns, and give them in their order."""
-        table, keys, columns = self._model.table, tuple(rows[0]), creation.returned.columns
+    def _batches(self, instances: Sequence[Any]) -> list[Batch]:
+        """Bring create schemas to columns; rows that leave other columns to their defaults make another batch."""
+        given = [self._given(instance) for instance in instances]
+        alike: dict[tuple[str, ...], list[int]] = {}
+        for index, row in enumerate(given):
+            alike.setdefault(tuple(row), []).append(index)
+        return [self._batch(names, indexes, given) for names, indexes in alike.items()]
+
+    def _given(self, instance: object) -> dict[str, Any]:
+        if not isinstance(instance, BaseModel):
+            raise UsageError(f"instances: an item is {type(instance).__name__}; pass instances of the create schema")
+        return self._completed(self._sent(instance))
+
+    def _batch(self, names: Sequence[str], indexes: list[int], given: Sequence[Mapping[str, Any]]) -> Batch:
+        rows = [given[index] for index in indexes]
+        columns = {}
+        for name in names:
+            coerce = self._coercion(name)
+            columns[self._model.columns[name].key] = list(map(coerce, map(itemgetter(name), rows)))
+        return Batch(indexes, columns)
+
+    def _insert(self, connection: Connection, batches: Sequence[Batch], creation: Creation) -> list[Row[Any]]:
+        """Insert all rows, and give them in their order."""
+        if len(batches) == 1:
+            return self._insert_batch(connection, batches[0], creation)
+        found: dict[int, Row[Any]] = {}
+        for batch in batches:
+            found.update(zip(batch.indexes, self._insert_batch(connection, batch, creation), strict=True))
+        return [found[index] for index in range(len(found))]
+
+    def _insert_batch(self, connection: Connection, batch: Batch, creation: Creation) -> list[Row[Any]]:
+        table, keys, columns = self._model.table, tuple(batch.columns), creation.returned.columns
         arrays = None
         if takes_arrays(connection.dialect):
             arrays = self._kept(("arrays", keys, creation.images), lambda: insert_of_arrays(table, keys, columns))
         if arrays is None:
             statement = insert(table).returning(*columns, sort_by_parameter_order=True)
-            return list(connection.execute(statement, rows).fetchall())
-        found: list[Row[Any]] = []
-        for start in range(0, len(rows), ROWS):
-            found += connection.execute(arrays, as_arrays(keys, rows[start : start + ROWS])).fetchall()
-        return found
+            return list(connection.execute(statement, batch.rows()).fetchall())
+        return [row for part in batch.arrays() for row in connection.execute(arrays, part).fetchall()]
 
-    def _parameters(self, instances: Sequence[object]) -> list[dict[str, Any]]:
-        """Give the columns of each row by their keys."""
-        keys = {name: column.key for name, column in self._model.columns.items()}
-        renamed = any(name != key for name, key in keys.items())
-        found = []
-        for instance in instances:
-            if not isinstance(instance, BaseModel):
-                wrong = type(instance).__name__
-                raise UsageError(f"instances: an item is {wrong}; pass instances of the create schema")
-            values = self._create_values(instance, {})
-            found.append({keys[name]: value for name, value in values.items()} if renamed else values)
-        return found
+    def _responded(self, connection: Connection, rows: Sequence[Row[Any]], returned: Returned) -> list[R]:
+        if self._plain:
+            return self._responses.build_all(rows)
+        return [self._response(connection, row, returned) for row in rows]
 
     def _written_rows(self, cache: Cache | None, place: Place, rows: Sequence[Row[Any]], returned: Returned) -> Written:
         """Name what the cache must drop; of too many rows to name, only what a declared pattern needs."""
@@ -107,11 +122,3 @@ def _instances(instances: Sequence[Any] | Unset) -> list[Any]:
     if not found:
         raise EmptyInput("instances", "pass at least one row, or do not call create_multi")
     return found
-
-
-def _alike(rows: Sequence[Mapping[str, Any]]) -> list[list[int]]:
-    """Group rows that give the same columns: one statement takes one set, and the others keep their defaults."""
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for index, row in enumerate(rows):
-        groups.setdefault(tuple(row), []).append(index)
-    return list(groups.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -134,15 +134,24 @@ class Changes(Core[M, C, U, R]):
 
     def _create_values(self, obj_in: BaseModel, key: Mapping[str, Any]) -> dict[str, Any]:
         """Bring a create schema and the key fields to attributes and column types."""
-        values, unset = {}, self._left_unset
-        for name, value in obj_in.model_dump(by_alias=False).items():
-            if value is not None or name not in unset or unset[name] and name in obj_in.model_fields_set:
-                values[name] = self._coerced(name, value)
+        values = {name: self._coerced(name, value) for name, value in self._sent(obj_in).items()}
         for name, value in key.items():
             wanted = self._coerced(name, value)
             if name in values and values[name] != wanted:
                 raise KeyMismatch(name, value, values[name])
             values[name] = wanted
+        return self._completed(values)
+
+    def _sent(self, obj_in: BaseModel) -> dict[str, Any]:
+        """Give what a create schema says, by attributes, without what it leaves to the columns' own defaults."""
+        given = obj_in.model_dump(by_alias=False)
+        for name in self._filled:
+            if given.get(name, obj_in) is None and self._leaves_default(obj_in, name):
+                del given[name]
+        return given
+
+    def _completed(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Add what the model's own factories, and its place in an inheritance, say of a row."""
         for name, factory in self._model.factories.items():
             if name not in values:
                 values[name] = factory()
@@ -150,14 +159,9 @@ class Changes(Core[M, C, U, R]):
         return values
 
     def _leaves_default(self, obj_in: BaseModel, name: str) -> bool:
-        """Tell whether a ``None`` is not sent: nobody has set it, and the column has a value of its own."""
-        column = self._model.columns.get(name)
-        if column is None:
-            return False
-        if column is column.table.autoincrement_column:
-            return True
-        own = column.default is not None or column.server_default is not None or name in self._model.factories
-        return own and name not in obj_in.model_fields_set
+        """Tell whether a ``None`` for a column that has a value of its own is not sent: nobody has set it."""
+        by_itself = self._model.columns[name] is self._model.table.autoincrement_column
+        return by_itself or name not in obj_in.model_fields_set
 
     def _update_values(self, obj_in: BaseModel) -> dict[str, Any]:
         given = obj_in.model_dump(exclude_unset=True, by_alias=False)
@@ -166,10 +170,13 @@ class Changes(Core[M, C, U, R]):
         return {name: self._coerced(name, value) for name, value in given.items()}
 
     def _coerced(self, name: str, value: object) -> Any:
-        coerce = self._coercions.get(name)
-        if coerce is None:
+        return self._coercion(name)(value)
+
+    def _coercion(self, name: str) -> Callable[[Any], Any]:
+        """Give what brings a value to the type of a column."""
+        if name not in self._model.columns:
             raise UnknownField(name, self._model.name, self._model.columns)
-        return coerce(value)
+        return self._model.values[name].coerce
 
     def _compare(self, expected: Mapping[str, Any], image: Mapping[str, Any]) -> None:
         for name, value in expected.items():

@@ -167,7 +167,7 @@ class Core(Generic[M, C, U, R]):
         self._last: tuple[async_sessionmaker[Any], dict[str, Any], Sources] | None = None
         self._statements: dict[object, Any] = {}
         self._hidden = self._hidden_columns()
-        self._coercions = {name: self._model.values[name].coerce for name in self._model.columns}
+        self._filled = frozenset(name for name, column in self._model.columns.items() if self._is_filled(name, column))
         shown = self._responses.columns.values()
         self._plain = not self._responses.by_entity and all(isinstance(column, Column) for column in shown)
         dropped = self._layout.dropped
@@ -234,6 +234,11 @@ class Core(Generic[M, C, U, R]):
             names |= dict.fromkeys(f for f in self._layout.pages.fields if f not in RESERVED)
         Keyspace(self._model, self._layout, "", ALL_PARTS)  # binds every template: unknown placeholders raise here
         return tuple(names)
+
+    def _is_filled(self, name: str, column: Column[Any]) -> bool:
+        """Tell whether a column has a value of its own where an INSERT gives none."""
+        own = column.default is not None or column.server_default is not None or name in self._model.factories
+        return own or column is self._model.table.autoincrement_column
 
     # -- what a call was given
 

@@ -32,6 +32,8 @@ def _binary(collation: str | None) -> bool:
 
 
 def _plain_string(value: Any) -> str:
+    if type(value) is str and value.isascii() and "\0" not in value:  # nearly all of them
+        return value
     if isinstance(value, enum.Enum):
         value = value.value
     if not isinstance(value, str) or "\0" in value:

@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 from sqlalchemy import event, make_url, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from fastrdb import CacheClosed, CheckViolation, NotFound, UniqueViolation
@@ -148,6 +149,22 @@ async def test_refused_statement_holds_nothing(world: World) -> None:
             await world.crud.create(db=session, redis=world.cache, obj_in=UserIn(email="ann@x"))
         assert not session.in_transaction()
     assert await world.read() == STALE
+
+
+async def test_busy_commit_is_released(sqlite_url: str, valkey_url: str) -> None:
+    """SQLite refuses COMMIT while somebody reads: nothing was written, nothing is held, and the next try succeeds."""
+    async with opened(sqlite_url, valkey_url, connect_args={"timeout": 0.1}) as world:
+        await world.warm()
+        with closing(sqlite3.connect(str(make_url(sqlite_url).database))) as reader:
+            rows = reader.execute("SELECT * FROM users")
+            rows.fetchone()  # one is left: the reader keeps its lock
+            with pytest.raises(OperationalError, match="locked"):
+                await write(world, "new")
+            assert await world.state() == ABSENT
+            assert (await world.read()).name == "Ann"
+            rows.close()
+        await write(world, "new")
+        assert await world.read() == Read("new", from_cache=True)
 
 
 # Unknown: the connection was lost.
@@ -321,6 +338,21 @@ async def test_closed_cache_aborts_the_callers_commit(world: World) -> None:
         assert await world.stored() == "Ann"
         await world.crud.update(db=session, redis=world.cache, obj_in=named("newer"), id=ANN)
     assert await world.stored() == "newer"
+
+
+async def test_aborted_commit_leaves_no_open_transaction_in_the_pool(world: World) -> None:
+    """A session whose commit was aborted, and that is only closed, gives back a connection that has nothing open."""
+    cache = world.another_cache()
+    async with world.factory() as session:
+        await session.begin()
+        await world.crud.update(db=session, redis=cache, obj_in=named("new"), id=ANN)
+        await cache.aclose()
+        with pytest.raises(CacheClosed):
+            await session.commit()
+    async with world.factory() as session:
+        assert (await session.execute(text("SELECT name FROM users WHERE id = 1"))).scalar() == "Ann"
+        await session.commit()
+    assert await world.stored() == "Ann"
 
 
 async def test_listener_that_refuses_the_commit_leaves_the_old_row(world: World) -> None:

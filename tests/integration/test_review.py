@@ -64,7 +64,10 @@ class Loan(Base):
 class Loose(BaseModel):
     """Takes whatever is given."""
 
-    model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="allow")
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
 
 
 class ItemOut(BaseModel):

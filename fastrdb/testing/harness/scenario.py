@@ -13,6 +13,7 @@ from .subject import Subject
 
 WAYS = {
     "alone": 4.0,  # the crud opens the session, and commits
+    "overtaken": 1.0,  # the same, and another write of the row comes between its COMMIT and its release
     "in_session": 2.0,  # it commits the caller's session, in which something was read before
     "joined": 3.0,  # two writes in the caller's transaction, which is rolled back at times
     "savepoint": 1.0,  # two writes, one of them in a savepoint, which is rolled back at times

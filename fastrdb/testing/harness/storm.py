@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from random import Random
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ from .scenario import Scenario
 
 T = TypeVar("T")
 
+PACES = (0.0, 1.0, 2.0)  # of a process in a storm: a slow one among quick ones is overtaken
 MOST_SEEN = 2_000  # keys that a process remembers, to delete them
 
 # A hold that is lost is a window that the docs describe; claims, values and tokens may go at any time.
@@ -28,6 +30,26 @@ _EVICT = """
 if redis.call('GETRANGE', KEYS[1], 0, 1) == '"!' then return 0 end
 return redis.call('DEL', KEYS[1])
 """
+
+
+class Gate:
+    """Stops one write between its COMMIT and its release, for others to overtake it.
+
+    Attributes:
+        reached: It has been stopped.
+        opened: It may go on.
+    """
+
+    def __init__(self) -> None:
+        self.reached, self.opened = asyncio.Event(), asyncio.Event()
+
+    async def stop(self) -> None:
+        """Wait here."""
+        self.reached.set()
+        await self.opened.wait()
+
+
+GATE: ContextVar[Gate | None] = ContextVar("GATE", default=None)
 
 
 class Sky:
@@ -47,7 +69,7 @@ class Sky:
         self.tokens: dict[bytes, None] = {}
         self._share = self.weather.late_writes if mortal else self.weather.late
         self._seed, self._began = scenario.seed, began
-        self._storm, self._chosen = -1, dict[str, Any]()
+        self._storm, self._chosen, self._pace = -1, dict[str, Any](), 1.0
 
     async def storm(self) -> None:
         """Wait for a storm, if there is a calm."""
@@ -63,7 +85,7 @@ class Sky:
         """Choose of *things* those that this storm is about, as many as one of *sizes* says."""
         storm = int((time.monotonic() - self._began) / self._cycle_s)
         if storm != self._storm:
-            self._storm, self._chosen = storm, {}
+            self._storm, self._chosen, self._pace = storm, {}, self.random.choice(PACES)
         if topic not in self._chosen:
             random = Random(f"{self._seed} {storm} {topic}")
             self._chosen[topic] = random.sample(range(len(things)), min(len(things), random.choice(sizes)))
@@ -71,7 +93,10 @@ class Sky:
 
     def strikes(self, point: str) -> bool:
         """Tell whether a message is late now, at one of the weather's points; each storm is about a few of them."""
-        return point in self.some("points", self.weather.points, 2, 3, 4) and self.random.random() < self._share
+        return (
+            point in self.some("points", self.weather.points, 2, 3, 4)
+            and self.random.random() < self._share * self._pace
+        )
 
     async def delay(self) -> None:
         """Let some time go by, or the process die."""
@@ -123,8 +148,11 @@ class StormyStore:
         sky = self._sky
         # Commands that only read are sent before a hold, or after COMMIT, where a part of the protocol is off.
         kinds = {type(command) for command in commands}
-        if kinds & {Release, ReleaseTable, Get} and sky.strikes("release"):
-            await sky.delay()
+        if kinds & {Release, ReleaseTable, Get}:
+            if (gate := GATE.get()) is not None:
+                await gate.stop()
+            if sky.strikes("release"):
+                await sky.delay()
         cut = sky.random.randrange(len(commands)) if commands and sky.strikes("torn") else 0
         replies = await self._store.run(commands[:cut], bulk=bulk) if cut else []
         if cut:

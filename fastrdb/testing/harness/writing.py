@@ -15,7 +15,7 @@ from fastrdb.cache.cache import Cache
 from fastrdb.db.sessions import SessionFactory
 from fastrdb.errors import NotFound, UniqueViolation
 
-from .storm import Sky
+from .storm import GATE, Gate, Sky
 from .subject import Row, Subject
 
 ROWS = (1, 2, 2, 3, 1_000)  # that a storm is about: in some, all writers fight for one
@@ -107,6 +107,23 @@ class Writer:
     async def _alone(self) -> None:
         """The crud opens the session and commits."""
         await self._write(self._sessions, self._key())
+
+    async def _overtaken(self) -> None:
+        """The crud commits, and before it has told the cache, another write of the row is through."""
+        key, gate = self._key(), Gate()
+        opened = GATE.set(gate)
+        slow = asyncio.ensure_future(self._tolerant(lambda: self._write(self._sessions, key)))
+        GATE.reset(opened)
+        reached = asyncio.ensure_future(gate.reached.wait())
+        try:
+            await asyncio.wait({slow, reached}, return_when=asyncio.FIRST_COMPLETED)
+            other = self._random.choice((self._sessions, self._committing))
+            await self._tolerant(lambda: self._write(other, key))
+            await self._sky.delay()
+        finally:
+            gate.opened.set()
+            reached.cancel()
+        await slow
 
     async def _in_session(self) -> None:
         """The crud commits the caller's session, in which something was read before."""
