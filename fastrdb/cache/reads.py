@@ -42,34 +42,34 @@ class Stamps:
 
     def __init__(self, context: bytes, value_tokens: int, parts: Parts = ALL_PARTS) -> None:
         self.context, self.value_tokens, self.parts = context, value_tokens, parts
-        self._epoch = b""
-        self._known: dict[tuple[Cell, ...], Headers] = {}
-        self._last_tokens: tuple[Cell, ...] | None = None
-        self._last = Headers(None, None)
-        self._minted: tuple[Cell, ...] | None = None
-        self._live_until_ms = 0.0
+        # Each of the three is replaced whole, so that threads with loops of their own never see half of it.
+        self._known: tuple[bytes, dict[tuple[Cell, ...], Headers]] = b"", {}
+        self._last: tuple[tuple[Cell, ...], bytes, Headers] = (), b"", Headers(None, None)
+        self._minted: tuple[tuple[Cell, ...], float] = (), 0.0
 
     def headers(self, tokens: tuple[Cell, ...], epoch: bytes) -> Headers:
         """Give the stamps under these tokens, of a server with this run id."""
-        if tokens is self._last_tokens and epoch is self._epoch:  # those who share a round trip share the tuple
-            return self._last
-        if epoch != self._epoch or len(self._known) > _REMEMBERED:
-            self._known.clear()
-        found = self._known.get(tokens)
+        last_tokens, last_epoch, last = self._last
+        if tokens is last_tokens and epoch is last_epoch:  # those who share a round trip share the tuple
+            return last
+        of_epoch, known = self._known
+        if epoch != of_epoch or len(known) > _REMEMBERED:
+            known = {}
+            self._known = epoch, known
+        found = known.get(tokens)
         if found is None:
-            found = self._known[tokens] = Headers(
-                self.stamp(tokens[: self.value_tokens], epoch), self.stamp(tokens, epoch)
-            )
-        self._epoch, self._last_tokens, self._last = epoch, tokens, found
+            found = known[tokens] = Headers(self.stamp(tokens[: self.value_tokens], epoch), self.stamp(tokens, epoch))
+        self._last = tokens, epoch, found
         return found
 
     def note_life(self, tokens: tuple[Cell, ...], until_ms: float) -> None:
         """Remember how long these tokens live at least, by this process's monotonic clock."""
-        self._minted, self._live_until_ms = tokens, until_ms
+        self._minted = tokens, until_ms
 
     def live_until(self, tokens: tuple[Cell, ...]) -> float:
         """Give how long these tokens are known to live: they are random, so that equal ones are the same ones."""
-        return self._live_until_ms if tokens == self._minted else 0.0
+        minted, until_ms = self._minted
+        return until_ms if tokens == minted else 0.0
 
     def stamp(self, tokens: tuple[Cell, ...], epoch: bytes) -> bytes | None:
         """Hash tokens; ``None`` where one is missing or held."""

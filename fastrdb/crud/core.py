@@ -288,7 +288,7 @@ class Core(Generic[M, C, U, R]):
         database = resolve_database(given)
         place = self._place(database, cache)
         found = Sources(database, place, cache, self._space(cache) if cache is not None else None)
-        if isinstance(database, async_sessionmaker):
+        if isinstance(database, async_sessionmaker) and self._places.remembers(database):
             self._last = database, dict(database.kw), found
         return found
 

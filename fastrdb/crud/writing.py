@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -191,13 +191,3 @@ def _may_stay(error: BaseException, writes: int) -> bool:
     if isinstance(error, (NotFound, MultipleFound)):
         return False  # which are raised before anything is changed
     return writes > isinstance(error, DBAPIError)  # the statement that the database refused has changed nothing
-
-
-def changed_names(before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
-    """Give the names whose values differ."""
-    return {name for name, value in after.items() if name in before and before[name] != value}
-
-
-def rows_as_images(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[Mapping[str, Any]]:
-    """Pair column names with rows of values."""
-    return [dict(zip(names, row, strict=False)) for row in rows]

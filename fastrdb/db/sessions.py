@@ -79,13 +79,14 @@ class Places:
 
     def __init__(self) -> None:
         self._of_bind: WeakKeyDictionary[Any, Place] = WeakKeyDictionary()
-        self._of_factory: WeakKeyDictionary[Any, dict[Any, _Known]] = WeakKeyDictionary()
+        self._of_factory: WeakKeyDictionary[async_sessionmaker[Any], _Known] = WeakKeyDictionary()
         self.last: Place | None = None
 
     def of(self, db: AsyncSession | SessionFactory, mapper: Mapper[Any]) -> Place:
         """Give the place of a session's, or of a factory's, statements on a mapper.
 
-        A factory is called once and remembered; an ``async_sessionmaker`` that was configured anew is called again.
+        An ``async_sessionmaker`` is called once and remembered, unless it was configured anew or its sessions choose
+        their engine themselves; any other callable may choose by context, and is called each time.
 
         Raises:
             SessionRefused: The factory gives no AsyncSession, or the session is bound to no database.
@@ -93,18 +94,22 @@ class Places:
         self.last = self._of_session(db, mapper) if isinstance(db, AsyncSession) else self._of_callable(db, mapper)
         return self.last
 
+    def remembers(self, factory: async_sessionmaker[Any]) -> bool:
+        """Tell whether the factory's place is the same from call to call."""
+        return factory in self._of_factory
+
     def _of_callable(self, factory: SessionFactory, mapper: Mapper[Any]) -> Place:
-        # A bound method is a new object each time it is looked up: what lasts is whose method it is.
-        owner, name = getattr(factory, "__self__", factory), getattr(factory, "__name__", None)
-        parts = (factory.kw.get("bind"), factory.kw.get("binds")) if isinstance(factory, async_sessionmaker) else ()
-        try:
-            kept = self._of_factory.setdefault(owner, {})
-        except TypeError:  # neither hashable nor weakly referable
-            kept = {}
-        known = kept.get(name)
-        if known is None or known.parts != parts:
-            known = kept[name] = _Known(parts, self._of_session(_opened(factory), mapper))
-        return known.place
+        if not isinstance(factory, async_sessionmaker):
+            return self._of_session(_opened(factory), mapper)
+        parts = (factory.kw.get("bind"), factory.kw.get("binds"))
+        known = self._of_factory.get(factory)
+        if known is not None and known.parts == parts:
+            return known.place
+        session = _opened(factory)
+        place = self._of_session(session, mapper)
+        if type(session.sync_session).get_bind is Session.get_bind:
+            self._of_factory[factory] = _Known(parts, place)
+        return place
 
     def _of_session(self, session: AsyncSession, mapper: Mapper[Any]) -> Place:
         try:

@@ -3,13 +3,15 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 from sqlalchemy import Dialect, ForeignKey, String, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, aliased, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from fastrdb import Cache, CacheClosed, Crud, MultipleFound, SessionRefused, UniqueViolation, ValueRefused
@@ -338,3 +340,31 @@ async def test_load_outlives_the_cache(shelf: Shelf) -> None:
     assert (await reading).id == 1
     with pytest.raises(CacheClosed):
         await shelf.items().get(id=1)
+
+
+async def test_factories_that_choose_by_context_are_asked_each_time(tmp_path: Path) -> None:
+    """A factory, or a session class, that routes by context never gets one database's row for another's."""
+    engines = {name: create_async_engine(f"sqlite+aiosqlite:///{tmp_path / name}.db") for name in ("a", "b")}
+    current: ContextVar[str] = ContextVar("current")
+
+    class Routed(Session):
+        def get_bind(self, *args: Any, **kwargs: Any) -> Any:
+            return engines[current.get()].sync_engine
+
+    routes: list[Any] = [
+        lambda: AsyncSession(engines[current.get()]),
+        async_sessionmaker(sync_session_class=Routed),
+    ]
+    crud = Crud[Box, Loose, Loose, BoxOut](Box, BoxOut, "routed:{id}")
+    for name, engine in engines.items():
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.tables["boxes"].create)
+        await crud.create(db=async_sessionmaker(engine), redis=None, obj_in=Loose(number=ord(name)))
+    for factory in routes:
+        async with Cache.from_url("memory://") as cache:
+            for _ in range(3):
+                for name in engines:
+                    current.set(name)
+                    assert (await crud.get(db=factory, redis=cache, id=1)).number == ord(name)
+    for engine in engines.values():
+        await engine.dispose()

@@ -1,12 +1,12 @@
 """Whose SELECT may fill the cache: only one whose snapshot shows what is committed, and nothing else."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 from sqlalchemy import StaticPool, event, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.util import await_only
 
 from fastrdb import Cache
 from tests.models import Base, User, named
@@ -148,6 +148,7 @@ async def test_read_uncommitted_never_fills(file_world: World) -> None:
         async with AsyncSession(each) as session:
             assert await world.read(session) == COLD
             assert await world.read(session) == COLD
+    await seen(world, world.engine)
     async with world.factory() as session:
         await session.connection(execution_options={"isolation_level": "READ UNCOMMITTED"})
         assert await world.read(session) == COLD
@@ -341,18 +342,13 @@ async def test_another_sessions_open_write_does_not_fill(memory: World, way: str
 async def test_write_that_begins_during_a_read_does_not_fill(memory: World) -> None:
     """So does one that began to write while the SELECT was under way."""
     writer = memory.factory()
-    tasks: list[asyncio.Task[Any]] = []
-
-    def write_now(*args: Any) -> None:
-        if args[2].startswith("SELECT") and not tasks:
-            tasks.append(asyncio.ensure_future(writer.execute(text("UPDATE users SET name = 'mine' WHERE id = 1"))))
-
-    event.listen(memory.engine.sync_engine, "before_cursor_execute", write_now)
+    change = text("UPDATE users SET name = 'mine' WHERE id = 1")
+    event.listen(
+        memory.engine.sync_engine, "before_cursor_execute", lambda *_: await_only(writer.execute(change)), once=True
+    )
     seen = await memory.read()
-    await tasks[0]
-    assert not seen.from_cache
-    if seen.name == "mine":
-        assert await memory.state() == ABSENT
+    assert seen == Read("mine", from_cache=False)
+    assert await memory.state() == ABSENT
     await writer.rollback()
     await writer.close()
     assert (await memory.read()).name == "Ann"
@@ -375,6 +371,7 @@ async def test_schema_maps_are_kept_apart(pg_world: World) -> None:
         assert await pg_world.read(session) == Read("Zoe", from_cache=False)
     async with AsyncSession(engine) as session:
         assert (await pg_world.read(session)).name == "Zoe"
+    await pg_world.warm()
     async with pg_world.factory() as session:
         await session.connection(execution_options=mapped)
         assert await pg_world.read(session) == Read("Zoe", from_cache=False)
@@ -406,6 +403,24 @@ async def test_two_databases_on_one_redis_are_kept_apart(world: World, tmp_path:
     factory = async_sessionmaker(other)
     assert (await world.read(factory)).name == "Other"
     assert (await world.read(factory)).name == "Other"
+    assert (await world.read()).name == "Ann"
+    await other.dispose()
+
+
+async def test_function_that_changes_databases_fills_nothing_for_the_first(world: World, tmp_path: Any) -> None:
+    """A factory that was remembered for one database, and gives sessions of another, does not cache what they read."""
+    other = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'other.db'}")
+    async with other.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+        await connection.execute(text("INSERT INTO users (email, name, group_id) VALUES ('x', 'Other', 1)"))
+    engines = [world.engine]
+
+    def make() -> AsyncSession:
+        return AsyncSession(engines[-1])
+
+    assert (await world.read(make, id=BOB)).name == "Bob"
+    engines.append(other)
+    assert (await world.read(make)).name == "Other"
     assert (await world.read()).name == "Ann"
     await other.dispose()
 
