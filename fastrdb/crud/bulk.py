@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from ..cache.cache import Cache
 from ..db.sessions import Place
-from ..errors import EmptyInput, UsageError
+from ..errors import EmptyInput, UnsupportedModel, UsageError
 from ..writes.effects import MAX_CELLS
 from .arrays import Batch, insert_of_arrays, takes_arrays
 from .changes import Changes
@@ -45,8 +45,7 @@ class Bulk(Changes[M, C, U, R]):
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused one of them.
             UnknownField, ValueRefused: A field is no column, or its value does not fit.
         """
-        database, cache = self._database(db), self._cache(redis)
-        place = self._place(database, cache)
+        database, place, cache, _ = self._sources(db, redis)
         batches = self._batches(_instances(instances))
         named = {name: self._coerced(name, value) for name, value in key.items()}
 
@@ -99,7 +98,10 @@ class Bulk(Changes[M, C, U, R]):
         if arrays is None:
             statement = insert(table).returning(*columns, sort_by_parameter_order=True)
             return list(connection.execute(statement, batch.rows()).fetchall())
-        return [row for part in batch.arrays() for row in connection.execute(arrays, part).fetchall()]
+        found = [row for part in batch.arrays() for row in connection.execute(arrays, part).fetchall()]
+        if len(found) != len(batch.indexes):
+            raise UnsupportedModel(self._model.name, "a trigger of its table lets rows vanish; create them one by one")
+        return found
 
     def _responded(self, connection: Connection, rows: Sequence[Row[Any]], returned: Returned) -> list[R]:
         if self._plain:

@@ -48,8 +48,7 @@ class Changes(Core[M, C, U, R]):
             KeyMismatch: A key field differs from the row.
             UnknownField, ValueRefused: A field is no column, or its value does not fit.
         """
-        database, cache = self._database(db), self._cache(redis)
-        place = self._place(database, cache)
+        database, place, cache, _ = self._sources(db, redis)
         values = self._create_values(_schema_object(obj_in), key)
         expected = {name: self._model.values[name].coerce(value) for name, value in key.items()}
 
@@ -89,8 +88,8 @@ class Changes(Core[M, C, U, R]):
             EmptyInput: No field was set, or no filter was given.
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused it.
         """
-        database, cache = self._database(db), self._cache(redis)
-        place, asked = self._place(database, cache), self._criterion(key, filters, where)
+        database, place, cache, _ = self._sources(db, redis)
+        asked = self._criterion(key, filters, where)
         values = self._update_values(_schema_object(obj_in))
 
         def statements(connection: Connection, session: Session) -> tuple[R, Written]:
@@ -116,8 +115,8 @@ class Changes(Core[M, C, U, R]):
             EmptyInput: No filter was given.
             ForeignKeyViolation: Another row refers to it.
         """
-        database, cache = self._database(db), self._cache(redis)
-        place, asked = self._place(database, cache), self._criterion(key, filters, where)
+        database, place, cache, _ = self._sources(db, redis)
+        asked = self._criterion(key, filters, where)
 
         def statements(connection: Connection, session: Session) -> tuple[None, Written]:
             change = self._change(connection, asked, None)

@@ -52,6 +52,7 @@ MaybeDatabase: TypeAlias = "Database | None"
 Filters: TypeAlias = "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None"
 
 _DIALECT = StrCompileDialect()
+_NO_TABLES: Final = frozenset[str]()
 _STATEMENTS = 500  # shapes of statements that one crud keeps
 
 
@@ -181,7 +182,8 @@ class Core(Generic[M, C, U, R]):
     @property
     def response_schema(self) -> type[R]:
         """The pydantic model of responses."""
-        return self._responses.schema
+        schema: Any = self._responses.schema
+        return cast("type[R]", schema)
 
     # -- construction
 
@@ -294,6 +296,9 @@ class Core(Generic[M, C, U, R]):
 
     def _asked(self, keywords: Mapping[str, Any], filters: Filters, where: ColumnElement[bool] | None) -> Asked:
         parsed = parse(self._model.fields, keywords, filters)
+        given = {**keywords, **({"filters": filters} if filters is not None else {})}
+        if where is None and parsed.fields <= self._model.columns.keys():
+            return Asked(parsed, None, None, _NO_TABLES, None, given)
         analyses = [self._analysis(name) for name in parsed.fields if name not in self._model.columns]
         text = None
         if where is not None:
@@ -301,7 +306,6 @@ class Core(Generic[M, C, U, R]):
             text = analyses[-1].text
         tables = frozenset[str]().union(*(a.tables for a in analyses))
         reason = next((a.uncacheable for a in analyses if a.uncacheable is not None), None)
-        given = {**keywords, **({"filters": filters} if filters is not None else {})}
         return Asked(parsed, where, text, tables, reason, given)
 
     def _analysis(self, name: str) -> Analysis:
@@ -331,7 +335,8 @@ class Core(Generic[M, C, U, R]):
         """Give the SELECT of responses and hidden columns, with the caller's conditions and the model's own."""
         columns = [self._model.columns[name] for name in self._hidden]
         shown: list[Any] = [self._model.cls] if self._responses.by_entity else [*self._responses.columns.values()]
-        return self._conditioned(select(*shown, *(c.label(f"fastrdb_{c.key}") for c in columns)), asked)
+        shown += [column.label(f"fastrdb_{column.key}") for column in columns]
+        return self._conditioned(cast("Select[Any]", select(*shown)), asked)
 
     def _conditioned(self, statement: Select[Any], asked: Asked) -> Select[Any]:
         conditions = [*self._model.criteria, *asked.filter.build(self._model.fields)]

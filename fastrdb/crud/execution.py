@@ -77,8 +77,8 @@ async def fetch(
 
 def connect(session: Session, mapper: Mapper[Any]) -> Connection:
     """Give the session's connection for a mapper, with what is pending flushed, as the session's own queries do."""
-    if session.autoflush and (session.new or session.dirty or session.deleted):
-        session.flush()
+    if session.autoflush:
+        session.flush()  # which looks first whether there is anything
     return session.connection(bind_arguments={"mapper": mapper})
 
 

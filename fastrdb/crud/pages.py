@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement
@@ -57,9 +57,9 @@ class Pages(Lists[M, C, U, R], Counting[M, C, U, R]):
             db, redis, limit, page, order_by, ascending, where=where, filters=filters, **keywords
         )
         total = await self.count(db, redis, where=where, filters=filters, **keywords)
-        return PaginatedResponse[self._responses.schema](  # type: ignore[name-defined]  # the schema is known at run time
-            data=data, total=total, limit=limit, page=page
-        )
+        generic: Any = PaginatedResponse
+        response = generic[self._responses.schema]
+        return cast("PaginatedResponse[R]", response(data=data, total=total, limit=limit, page=page))
 
     def paginate(
         self, data: Sequence[T], limit: int = 10, page: int = 1, total: int | None = None

@@ -49,8 +49,9 @@ class Through:
 class TableWrite:
     """The rows of one table that a transaction wrote, before and after."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, prefix: str) -> None:
         self.table = table
+        self.any_key, self.all_key = table_keys(table, prefix)
         self.images: list[Image] = []
         self.everything = False
         self.named: set[bytes] = set()  # the templates whose cells are held at once
@@ -85,7 +86,10 @@ class CacheEffects:
 
     def table(self, table: Table) -> TableWrite:
         """Give the write of one table."""
-        return self.writes.setdefault(table, TableWrite(table))
+        found = self.writes.get(table)
+        if found is None:
+            found = self.writes[table] = TableWrite(table, self.cache.prefix)
+        return found
 
     async def hold(self) -> None:
         """Hold every touched cell, and note the tokens that are not held. Redis that does not answer stops nobody."""
@@ -105,7 +109,6 @@ class CacheEffects:
         """Name the cells of our own templates; too many to hold one by one become the table's ``all``."""
         found = dict.fromkeys(self.directories)
         for write in self.writes.values():
-            any_key, all_key = table_keys(write.table, self.cache.prefix)
             cells = None
             if not write.everything and len(write.images) <= MAX_CELLS:
                 ours = templates_of(write.table).in_use(self.cache.prefix)
@@ -113,8 +116,8 @@ class CacheEffects:
                 cells = write.cells(ours)
             if cells is None or len(cells) + len(found) > MAX_CELLS:
                 write.everything = True
-                cells = {all_key}
-            found.update(dict.fromkeys([any_key, *sorted(cells)]))
+                cells = {write.all_key}
+            found.update(dict.fromkeys([write.any_key, *sorted(cells)]))
         return list(found)
 
     async def _hold_own(self) -> None:
@@ -122,16 +125,15 @@ class CacheEffects:
         first: list[Command] = []
         early: dict[bytes, Cell] = {}
         if not parts.hold_first:
-            keys = [table_keys(write.table, self.cache.prefix)[1] for write in self.writes.values()]
+            keys = [write.all_key for write in self.writes.values()]
             replies = await self.cache.run([Get(key) for key in keys])
             early = {key: cell for key, cell in zip(keys, replies, strict=True) if not isinstance(cell, tuple)}
-        any_keys = set()
         for write in self.writes.values():
-            any_key, all_key = table_keys(write.table, self.cache.prefix)
-            any_keys.add(any_key)
-            ours = tuple({t.listed for t in self.through if t.tokens[0] == all_key}) if parts.through_listed else ()
-            first.append(HoldTable(any_key, all_key, self.writer, hold_ms, ours, random_name(), _TOKEN_LIFE_MS, parts))
-        first += [HoldCell(key, self.writer, hold_ms) for key in self.held if key not in any_keys]
+            tokens = write.any_key, write.all_key
+            ours = {t.listed for t in self.through if t.tokens[0] == write.all_key} if parts.through_listed else ()
+            first.append(HoldTable(*tokens, self.writer, hold_ms, tuple(ours), random_name(), _TOKEN_LIFE_MS, parts))
+        tables = self._tables()
+        first += [HoldCell(key, self.writer, hold_ms) for key in self.held if key not in tables]
         notes = self._to_note()
         first += [Mint(key, random_name(), _TOKEN_LIFE_MS) for key in notes]
         replies = await self.cache.run(first)
@@ -142,17 +144,16 @@ class CacheEffects:
 
     def _to_note(self) -> list[bytes]:
         held = set(self.held)
-        tables = {table_keys(write.table, self.cache.prefix)[1] for write in self.writes.values()}
+        tables = {write.all_key for write in self.writes.values()}
         return list(dict.fromkeys(k for t in self.through for k in t.tokens if k not in held and k not in tables))
 
     def _listings(self, replies: Sequence[Reply], early: dict[bytes, Cell]) -> dict[Table, Cell]:
         """Read ``all`` of each table from the replies, which come first and in the tables' order."""
         found: dict[Table, Cell] = {}
         for write, reply in zip(self.writes.values(), replies, strict=False):
-            all_key = table_keys(write.table, self.cache.prefix)[1]
             assert isinstance(reply, tuple)
-            found[write.table] = early.get(all_key, reply[1]) if early else reply[1]
-            self._noted[all_key] = reply[1]
+            found[write.table] = early.get(write.all_key, reply[1]) if early else reply[1]
+            self._noted[write.all_key] = reply[1]
         return found
 
     async def _hold_listed(self, listings: dict[Table, Cell]) -> None:
@@ -160,10 +161,9 @@ class CacheEffects:
         held = set(self.held)
         more: list[bytes] = []
         for write in self.writes.values():
-            all_key = table_keys(write.table, self.cache.prefix)[1]
             cells = self._foreign(write, listings[write.table])
             if cells is None or len(cells) + len(held) > MAX_CELLS:
-                cells = {all_key}
+                cells = {write.all_key}
             more += [key for key in sorted(cells) if key not in held]
         if more:
             self.held += more
@@ -199,7 +199,7 @@ class CacheEffects:
 
     def _tables(self) -> dict[bytes, bytes]:
         """Give the key of ``all`` for that of ``any``, of each table written."""
-        return dict(table_keys(write.table, self.cache.prefix) for write in self.writes.values())
+        return {write.any_key: write.all_key for write in self.writes.values()}
 
     def _keep(self, keys: set[bytes]) -> None:
         try:
@@ -212,7 +212,7 @@ class CacheEffects:
         yield from self.held
         if not self.complete:  # templates of other processes could not be read
             for write in self.writes.values():
-                yield from table_keys(write.table, self.cache.prefix)
+                yield from (write.any_key, write.all_key)
 
     def _drops(self, keys: Iterable[bytes]) -> list[Command]:
         return [Release(key, self.writer) for key in keys]
@@ -251,7 +251,9 @@ class CacheEffects:
         if self.cache.parts.through_listed and not parse_listing(all_cell).confirmed(through.listed):
             self.cache.stats.count("not stored: the template is not confirmed yet")
             return None
-        header = through.stamps.stamp(cells, self.cache.store.epoch)
+        stamps, epoch = through.stamps, self.cache.store.epoch
+        # A stamp under tokens that nobody has had yet is not worth remembering.
+        header = stamps.stamp(cells, epoch) if fresh else stamps.headers(cells, epoch).value
         return header + through.payload if header is not None else None
 
     def leave(self) -> None:

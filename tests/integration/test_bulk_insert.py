@@ -15,7 +15,7 @@ from sqlalchemy import event, func, text
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fastrdb import Crud, UniqueViolation, ValueRefused
+from fastrdb import Crud, UniqueViolation, UnsupportedModel, ValueRefused
 from fastrdb.crud import arrays
 
 
@@ -233,15 +233,14 @@ async def test_other_types_are_sent_as_values(engine: AsyncEngine, sent: list[st
 
 async def test_row_that_a_trigger_drops_is_an_error(engine: AsyncEngine) -> None:
     """Where a trigger lets a row vanish, nobody gets another row's response: it fails, and nothing is written."""
+    body = "BEGIN IF NEW.code = 'b' THEN RETURN NULL; END IF; RETURN NEW; END"
     async with engine.begin() as connection:
-        for statement in (
-            "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS"
-            " $$ BEGIN IF NEW.code = 'b' THEN RETURN NULL; END IF; RETURN NEW; END $$",
-            "CREATE TRIGGER skip BEFORE INSERT ON things FOR EACH ROW EXECUTE FUNCTION skip()",
-        ):
-            await connection.execute(text(statement))
+        await connection.execute(text(f"CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ {body} $$"))
+        await connection.execute(
+            text("CREATE TRIGGER skip BEFORE INSERT ON things FOR EACH ROW EXECUTE FUNCTION skip()")
+        )
     factory = async_sessionmaker(engine)
     given = [ThingCreate(code=code) for code in "abc"]
-    with pytest.raises(Exception, match=r"2|rows"):
+    with pytest.raises(UnsupportedModel, match="vanish"):
         await things.create_multi(db=factory, redis=None, instances=given)
     assert await things.count(db=factory) == 0

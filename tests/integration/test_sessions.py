@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_ses
 from sqlalchemy.orm import Session, sessionmaker
 
 from fastrdb import Cache, SessionRefused
+from tests.commits import gives_back
 from tests.models import User, named
 from tests.world import ANN, BOB, Read, World, until
 
@@ -395,9 +396,5 @@ async def test_reads_of_many_sessions_leave_no_connection(world: World) -> None:
     """After many concurrent reads and writes by factory every connection is back in the pool."""
     reads = [world.read(id=id) for id in (ANN, BOB) for _ in range(10)]
     await asyncio.gather(*reads, world.crud.update(db=world.factory, redis=world.cache, obj_in=named("new"), id=ANN))
-    await until(lambda: _none_leaked(world))
+    await until(gives_back(world))
     assert (await world.read()).name == "new"
-
-
-async def _none_leaked(world: World) -> bool:
-    return world.leaked == 0

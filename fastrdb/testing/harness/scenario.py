@@ -45,6 +45,7 @@ class Weather:
         deadly: Share of these messages of a writer at which it kills itself: between its holds, before COMMIT, after
             COMMIT, between its releases.
         kill_every_s: Mean time between kills of some process, from outside; 0 for never.
+        cut_every_s: Mean time between cuts of a connection of each writer process, by PostgreSQL itself; 0 for never.
         evict_per_s: Cells, of those that were ever read, that each reader deletes in a storm; holds are left.
         evict_tokens: Share of these that are tokens.
         cancelled: Share of the reads that are cancelled under way.
@@ -58,6 +59,7 @@ class Weather:
     late_s: float = 0.02
     deadly: float = 0.003
     kill_every_s: float = 5.0
+    cut_every_s: float = 2.0
     evict_per_s: float = 20.0
     evict_tokens: float = 0.2
     cancelled: float = 0.002

@@ -12,8 +12,8 @@ from random import Random
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only
 
 from fastrdb.cache.store import Command, Fill, Found, Get, HoldTable, Release, ReleaseTable, Reply, Store
@@ -30,6 +30,12 @@ _EVICT = """
 if redis.call('GETRANGE', KEYS[1], 0, 1) == '"!' then return 0 end
 return redis.call('DEL', KEYS[1])
 """
+
+
+_CUT = text("""
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE application_name = :name AND state <> 'idle' ORDER BY random() LIMIT 1
+""")
 
 
 class Gate:
@@ -197,6 +203,19 @@ def make_statements_late(engine: AsyncEngine, sky: Sky) -> None:
             await_only(sky.delay())
 
     event.listen(engine.sync_engine, "after_cursor_execute", returned)
+
+
+async def cut(sky: Sky, connection: AsyncConnection, name: str) -> None:
+    """Make PostgreSQL end a connection of this application name at random, again and again.
+
+    Whoever was at its COMMIT never learns how that ended.
+    """
+    mean_s = sky.weather.cut_every_s
+    while mean_s:
+        await asyncio.sleep(sky.random.expovariate(1 / mean_s))
+        await sky.storm()
+        await connection.execute(_CUT, {"name": name})
+    await asyncio.Event().wait()
 
 
 async def evict(sky: Sky, redis: Redis) -> None:

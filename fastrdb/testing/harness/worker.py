@@ -23,7 +23,7 @@ from fastrdb.cache.redis import RedisStore
 
 from .reading import Found, Reader
 from .scenario import Scenario, Stale
-from .storm import Sky, StormyStore, evict, make_statements_late
+from .storm import Sky, StormyStore, cut, evict, make_statements_late
 from .subject import Subject
 from .truth import Truth
 from .writing import Writer
@@ -135,11 +135,17 @@ class _Worker:
             self._scenario.postgres,
             pool_size=CONNECTIONS,
             max_overflow=0,  # one that is opened anew costs more than ten reads
-            connect_args={"server_settings": {"lock_timeout": str(LOCK_TIMEOUT_MS)}},
+            connect_args={
+                "server_settings": {"lock_timeout": str(LOCK_TIMEOUT_MS), "application_name": self._application}
+            },
         )
         make_statements_late(engine, self._sky)
         jobs = self._reading(engine) if self._orders.reads else self._writing(engine)
         return [self._stop_when_told(), self._tell_for_ever(), *await jobs]
+
+    @property
+    def _application(self) -> str:
+        return f"{self._orders.schema} {self._orders.name}"
 
     async def _reading(self, engine: AsyncEngine) -> list[Coroutine[Any, Any, None]]:
         subject, weather = self._orders.subject(), self._scenario.weather
@@ -151,9 +157,7 @@ class _Worker:
             _sessions(engine, "REPEATABLE READ"),
             self._random,
         )
-        # An engine of its own, whose statements are not late.
-        on_time = create_async_engine(self._scenario.postgres, isolation_level="AUTOCOMMIT")
-        truth = Truth(await on_time.connect(), subject, self._orders.schema)
+        truth = Truth(await self._on_time().connect(), subject, self._orders.schema)
         return [
             *(reader.judge_batches(truth, self._scenario.batch, weather.cancelled, self._count) for _ in range(LANES)),
             reader.keep_old_snapshots(self._sky.storm),
@@ -170,7 +174,14 @@ class _Worker:
             self._orders.life,
         )
         writer.done = self._news.writes
-        return [writer.write_for_ever(self._scenario.ways, self._scenario.pause_s) for _ in range(TASKS)]
+        return [
+            *(writer.write_for_ever(self._scenario.ways, self._scenario.pause_s) for _ in range(TASKS)),
+            cut(self._sky, await self._on_time().connect(), self._application),
+        ]
+
+    def _on_time(self) -> AsyncEngine:
+        """Give an engine whose statements are not late."""
+        return create_async_engine(self._scenario.postgres, isolation_level="AUTOCOMMIT")
 
     # -- news
 

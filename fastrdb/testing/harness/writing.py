@@ -19,9 +19,10 @@ from .storm import GATE, Gate, Sky
 from .subject import Row, Subject
 
 ROWS = (1, 2, 2, 3, 1_000)  # that a storm is about: in some, all writers fight for one
+PAUSES = (1, 4, 10)  # factors: where all crowd together, much of what can go wrong does not
 MARKS = 20_000  # of one life of a writer
 
-_EXPECTED = ("40P01", "55P03")  # deadlocks, and locks that were waited for too long
+_EXPECTED = ("40P01", "55P03", "57P01")  # a deadlock, a lock that was waited for too long, a connection that was cut
 
 
 class Rollback(Exception):
@@ -62,7 +63,8 @@ class Writer:
             (way,) = self._random.choices(some, [ways[name] for name in some])
             if await self._tolerant(getattr(self, f"_{way}")):
                 self.done[way] += 1
-            await asyncio.sleep(self._random.expovariate(1 / pause_s))
+            (crowd,) = self._sky.some("pauses", PAUSES, 1)
+            await asyncio.sleep(self._random.expovariate(1 / (pause_s * crowd)))
 
     async def _tolerant(self, way: Callable[[], Awaitable[None]]) -> bool:
         """Write, and take what several writers of few rows do to each other."""
@@ -71,7 +73,7 @@ class Writer:
         except (NotFound, UniqueViolation, Rollback):
             return False
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in _EXPECTED:
+            if not error.connection_invalidated and getattr(error.orig, "sqlstate", None) not in _EXPECTED:
                 raise
             return False
         return True
