@@ -257,7 +257,7 @@ async def test_foreign_values_under_our_keys(watched: Watched, redis_url: str) -
             lambda key: client.hset(key, "a", "b"),
             lambda key: client.set(key, "null"),
             lambda key: client.set(key, b"\xff\x00"),
-            lambda key: client.set(key, made.model_copy(update={"team": 77}).model_dump_json()),
+            lambda key, made=made: client.set(key, made.model_copy(update={"team": 77}).model_dump_json()),
         ):
             for key in ("user:email:ann@x", "user:page:1:limit:10"):
                 await client.delete(key)
