@@ -18,6 +18,7 @@ from .protocol import ALL_PARTS, Parts, random_name
 from .redis import RedisStore
 from .stats import Stats
 from .store import Command, Release, Reply, Store
+from .tokens import SeenTokens
 
 logger = logging.getLogger("fastrdb.cache")
 
@@ -37,6 +38,7 @@ class Cache:
     Attributes:
         prefix: Leads every key, so that two databases on one Redis stay apart.
         stats: What the cache did, and why it did not do the rest.
+        seen: The tokens that this process has seen.
         serves: Set it to ``False`` in an incident: this process then answers every read from SQL and stores nothing,
             while its writes go on to drop what they touch, so that it can be switched on again at any time.
     """
@@ -54,6 +56,7 @@ class Cache:
         self.prefix, self.hold_ms, self.parts = prefix, hold_ms, parts
         self.stats = Stats()
         self.serves = True
+        self.seen = SeenTokens()
         self._undelivered: set[bytes] = set()
         self._under_way: set[bytes] = set()
         self._make_store = make_store

@@ -42,10 +42,9 @@ class Stamps:
 
     def __init__(self, context: bytes, value_tokens: int, parts: Parts = ALL_PARTS) -> None:
         self.context, self.value_tokens, self.parts = context, value_tokens, parts
-        # Each of the three is replaced whole, so that threads with loops of their own never see half of it.
+        # Each of the two is replaced whole, so that threads with loops of their own never see half of it.
         self._known: tuple[bytes, dict[tuple[Cell, ...], Headers]] = b"", {}
         self._last: tuple[tuple[Cell, ...], bytes, Headers] = (), b"", Headers(None, None)
-        self._minted: tuple[tuple[Cell, ...], float] = (), 0.0
 
     def headers(self, tokens: tuple[Cell, ...], epoch: bytes) -> Headers:
         """Give the stamps under these tokens, of a server with this run id."""
@@ -61,15 +60,6 @@ class Stamps:
             found = known[tokens] = Headers(self.stamp(tokens[: self.value_tokens], epoch), self.stamp(tokens, epoch))
         self._last = tokens, epoch, found
         return found
-
-    def note_life(self, tokens: tuple[Cell, ...], until_ms: float) -> None:
-        """Remember how long these tokens live at least, by this process's monotonic clock."""
-        self._minted = tokens, until_ms
-
-    def live_until(self, tokens: tuple[Cell, ...]) -> float:
-        """Give how long these tokens are known to live: they are random, so that equal ones are the same ones."""
-        minted, until_ms = self._minted
-        return until_ms if tokens == minted else 0.0
 
     def stamp(self, tokens: tuple[Cell, ...], epoch: bytes) -> bytes | None:
         """Hash tokens; ``None`` where one is missing or held."""
@@ -209,43 +199,45 @@ async def _claim(cache: Cache, ask: Ask, found: Found, mark: bytes) -> tuple[Hea
     epoch, listed = store.epoch, ask.listed if cache.parts.lists else None
     first = _for_tokens(cache, ask, found[1], listed, now_ms)
     try:
-        *replies, claimed = await store.run([*first, Claim(ask.entry, mark, CLAIM_MS)], bulk=ask.bulk)
+        *replies, claimed = await store.run([*first.values(), Claim(ask.entry, mark, CLAIM_MS)], bulk=ask.bulk)
     except CacheUnavailable:
         return None, "bypass: unreachable"
     if claimed != mark:
         return None, "bypass: someone else claimed or holds the entry"
-    tokens = tuple(cell for cell in replies if not isinstance(cell, tuple)) if first else found[1]
+    tokens = list(found[1])
+    for at, cell in zip(first, replies, strict=True):
+        assert not isinstance(cell, tuple)
+        tokens[at] = cell
+        cache.seen.note(ask.tokens[at], cell, now_ms + _token_life_ms(ask))
     if listed is not None and not _confirmed(tokens[0], listed):  # `all` may be another one than was found
         return None, "bypass: the template is not confirmed yet"
-    if first:
-        ask.stamps.note_life(tokens, now_ms + _token_life_ms(ask))
-    headers = ask.stamps.headers(tokens, epoch)
+    headers = ask.stamps.headers(tuple(tokens), epoch)
     return (headers, None) if headers.value or headers.null else (None, "bypass: a token is held")
 
 
-def _for_tokens(cache: Cache, ask: Ask, found: tuple[Cell, ...], listed: bytes | None, now_ms: float) -> list[Command]:
-    """Name what has to be done before a value carries these tokens; nothing where all were found and outlive it.
+def _for_tokens(
+    cache: Cache, ask: Ask, found: tuple[Cell, ...], listed: bytes | None, now_ms: float
+) -> dict[int, Command]:
+    """Name what has to be done before a value carries these tokens, by their places.
 
-    Those that are there are minted, too: that makes them live longer.
+    Nothing is done to one that was found, and is known to outlive a value that is claimed now. Any other is minted: if
+    it is there, that makes it live longer.
     """
     if not cache.parts.tokens_minted:
-        return [Get(key) for key in ask.tokens]
-    unlisted = listed is not None and not _confirmed(found[0], listed)
-    if not unlisted and ask.stamps.live_until(found) >= now_ms + CLAIM_MS + _longest_ms(ask):
-        return []
-    life = _token_life_ms(ask)
-    commands: list[Command] = [Mint(key, protocol.random_name(), life) for key in ask.tokens]
-    if unlisted and listed is not None:
+        return {at: Get(key) for at, key in enumerate(ask.tokens)}
+    life, until_ms = _token_life_ms(ask), now_ms + CLAIM_MS + max(ask.ttl_ms, ask.null_ttl_ms)
+    commands: dict[int, Command] = {}
+    if listed is not None and not _confirmed(found[0], listed):
         commands[0] = ListTemplates(ask.any_key, ask.tokens[0], (listed,), protocol.random_name(), life, cache.parts)
+    for at, key in enumerate(ask.tokens):
+        lives = found[at] is not None and found[at] == cache.seen.get(key, until_ms)
+        if at not in commands and not lives:
+            commands[at] = Mint(key, protocol.random_name(), life)
     return commands
 
 
-def _longest_ms(ask: Ask) -> int:
-    return max(ask.ttl_ms, ask.null_ttl_ms)
-
-
 def _token_life_ms(ask: Ask) -> int:
-    return 2 * _longest_ms(ask)
+    return 2 * max(ask.ttl_ms, ask.null_ttl_ms) + CLAIM_MS
 
 
 def _confirmed(all_cell: Cell, template: bytes) -> bool:

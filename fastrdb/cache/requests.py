@@ -117,7 +117,7 @@ def gather(owner: Owner, since: float, waiters: Iterable[Waiter], *, last_try: b
 class Call:
     """Commands that are sent together, and never again, but for scripts that the server had forgotten."""
 
-    __slots__ = ("_commands", "_due", "_fed", "_owner", "_repeated", "_replies", "future", "since")
+    __slots__ = ("_commands", "_due", "_erred", "_fed", "_owner", "_repeated", "_replies", "future", "since")
 
     def __init__(self, owner: Owner, commands: Sequence[Command], loop: asyncio.AbstractEventLoop) -> None:
         self.since = loop.time()
@@ -126,7 +126,7 @@ class Call:
         self._replies: list[Any] = [None] * len(commands)
         self._due: Sequence[int] = range(len(commands))
         self._fed = 0
-        self._repeated = False
+        self._erred = self._repeated = False
 
     def packed(self) -> bytes:
         """Give the bytes to send: of what has to be repeated, the scripts themselves."""
@@ -136,9 +136,10 @@ class Call:
         """Take the next reply."""
         self._replies[self._due[self._fed]] = reply
         self._fed += 1
+        self._erred |= isinstance(reply, Exception)
         if self._fed < len(self._due):
             return False
-        if forgotten := self._forgotten():
+        if self._erred and (forgotten := self._forgotten()):
             self._due, self._fed, self._repeated = forgotten, 0, True
             self._owner.repeat(self)
         else:
@@ -169,7 +170,8 @@ class Call:
         ]
 
     def _settle(self) -> None:
-        error = next((reply for reply in self._replies if isinstance(reply, Exception)), None)
+        errors = [reply for reply in self._replies if isinstance(reply, Exception)] if self._erred else []
+        error = errors[0] if errors else None
         if error is None:
             if not self.future.done():
                 self.future.set_result(list(map(scripts.reply, self._commands, self._replies)))

@@ -8,9 +8,10 @@ deadline.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha1
+from operator import attrgetter
 from typing import Any, Final, TypeAlias, cast
 
 from hiredis import pack_command
@@ -26,13 +27,11 @@ from .store import (
     Life,
     ListTemplates,
     Mint,
-    OfTable,
     Release,
     ReleaseTable,
     RenewTable,
     Reply,
     Unclaim,
-    keys_of,
 )
 
 # What another program left under a key, a list or a hash perhaps, counts as nothing there, and is replaced.
@@ -49,6 +48,11 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 
 local function held(cell)
   return cell and string.sub(cell, 1, 2) == '"!'
+end
+
+-- Most holds have one writer only, and need no tables.
+local function sole(cell)
+  return string.match(cell, '^"!0 (%w+)=(%d+)"$')
 end
 
 local function parse(cell)
@@ -72,8 +76,14 @@ local function put(key, shared, names, deadlines)
 end
 
 local function hold(key, cell, writer, ttl, again)
-  local shared, names, deadlines, live = false, {}, {}, {}
-  if held(cell) then shared, names, deadlines = parse(cell) end
+  if not held(cell) then
+    local sign = again and '"!1 ' or '"!0 '
+    cell = string.format('%s%s=%d"', sign, writer, now + tonumber(ttl))
+    redis.call('SET', key, cell, 'PX', ttl)
+    return cell
+  end
+  local shared, names, deadlines = parse(cell)
+  local live = {}
   for _, name in ipairs(names) do
     shared = shared or name ~= writer
     if name == writer or deadlines[name] > now then live[#live + 1] = name end
@@ -91,6 +101,16 @@ _LISTS = f"""
 local function list(any, key, fresh, life, waits, first)
   local cell = get(key)
   if held(cell) then return cell end
+  if cell then
+    local lines, all = cell .. '\\n', #ARGV >= first
+    for i = first, #ARGV do
+      all = all and string.find(lines, '\\n' .. ARGV[i] .. '\\t\\n', 1, true)
+    end
+    if all then -- as nearly always: each is listed, and confirmed
+      redis.call('PEXPIRE', key, life, 'GT')
+      return cell
+    end
+  end
 
   local holders, holding = {{}}, {{}}
   if waits == '1' and held(any) then
@@ -147,15 +167,20 @@ end
 
 _RELEASES = """
 local function release(key, cell, writer, replacement, ttl, even_shared)
-  if held(cell) then
+  if held(cell) and sole(cell) == writer then
+    if replacement then
+      redis.call('SET', key, replacement, 'PX', ttl)
+      return 1
+    end
+  elseif held(cell) then
     local shared, names, deadlines = parse(cell)
     local rest = {}
     for _, name in ipairs(names) do
       if name ~= writer and deadlines[name] > now then rest[#rest + 1] = name end
     end
     if #rest > 0 then return put(key, true, rest, deadlines) end
-    local sole = (not shared and #names == 1) or even_shared
-    if deadlines[writer] and sole and replacement then
+    local alone = (not shared and #names == 1) or even_shared
+    if deadlines[writer] and alone and replacement then
       redis.call('SET', key, replacement, 'PX', ttl)
       return 1
     end
@@ -168,6 +193,8 @@ end
 _LOSSES = """
 local function drop_if_lost(any, all, writer)
   if held(any) then
+    local name, deadline = sole(any)
+    if name == writer and tonumber(deadline) > now then return end
     local _, _, deadlines = parse(any)
     if deadlines[writer] and deadlines[writer] > now then return end
   end
@@ -283,7 +310,6 @@ SCRIPTS: Final[tuple[Script, ...]] = (
 )
 
 Argument: TypeAlias = bytes | int
-Scripted: TypeAlias = Mint | Claim | Fill | Unclaim | HoldCell | Release | OfTable
 _STORED: Final = 1  # the reply in place of a value that the caller has at hand
 
 
@@ -299,49 +325,75 @@ def request(command: Command, *, by_text: bool = False) -> bytes:
     Args:
         by_text: Send the script itself, for a server that has forgotten it; it knows it from then on.
     """
-    if isinstance(command, Get):
-        return pack((b"GET", command.key))
-    if isinstance(command, Life):
-        return pack((b"PTTL", command.key))
-    script, arguments = _call(command)
-    how = (b"EVAL", script.text) if by_text else (b"EVALSHA", script.sha)
-    keys = keys_of(command)
-    return pack((*how, len(keys), *keys, *arguments))
+    called = _CALLS[type(command)](command)
+    if by_text and called[0] == _BY_NAME:
+        called = (b"EVAL", _TEXTS[cast("bytes", called[1])], *called[2:])
+    return pack(called)
 
 
 def reply(command: Command, answer: Any) -> Reply:
     """Bring an answer of Redis, which is no error, to what the command promises."""
-    if isinstance(command, Fill) and answer == _STORED:
-        return command.value
-    if isinstance(command, Release) and answer == _STORED:
-        return command.replacement
-    if isinstance(command, HoldTable):
-        return tuple(answer)
-    if isinstance(command, Life):
-        return b"%d" % answer
-    return cast("Cell", answer)
+    told = _REPLIES.get(type(command))
+    return told(command, answer) if told is not None else cast("Cell", answer)
 
 
-def _call(command: Scripted) -> tuple[Script, tuple[Argument, ...]]:
-    match command:
-        case Mint(_, fresh, ttl_ms):
-            return _MINT_SCRIPT, (fresh, ttl_ms)
-        case Claim(_, mark, ttl_ms):
-            return _CLAIM_SCRIPT, (mark, ttl_ms)
-        case Fill(_, mark, value, ttl_ms, parts):
-            return _FILL_SCRIPT, (mark, value, ttl_ms, int(parts.claims))
-        case Unclaim(_, mark):
-            return _UNCLAIM_SCRIPT, (mark,)
-        case HoldCell(_, writer, ttl_ms, again):
-            return _HOLD_CELL_SCRIPT, (writer, ttl_ms, int(again))
-        case HoldTable(_, _, writer, ttl_ms, templates, fresh, life_ms, parts):
-            return _HOLD_TABLE_SCRIPT, (writer, ttl_ms, fresh, life_ms, int(parts.waits), *templates)
-        case ListTemplates(_, _, templates, fresh, life_ms, parts):
-            return _LIST_TEMPLATES_SCRIPT, (fresh, life_ms, int(parts.waits), *templates)
-        case Release(_, writer, replacement, ttl_ms, parts):
-            last: tuple[bytes, ...] = () if replacement is None else (replacement,)
-            return _RELEASE_SCRIPT, (writer, ttl_ms, int(parts.sole_holder_installs), *last)
-        case ReleaseTable(_, _, writer):
-            return _RELEASE_TABLE_SCRIPT, (writer,)
-        case RenewTable(_, _, writer, ttl_ms):
-            return _RENEW_TABLE_SCRIPT, (writer, ttl_ms)
+_REPLIES: Final[Mapping[type[Command], Callable[[Any, Any], Reply]]] = {
+    Fill: lambda command, answer: command.value if answer == _STORED else answer,
+    Release: lambda command, answer: command.replacement if answer == _STORED else answer,
+    HoldTable: lambda command, answer: tuple(answer),
+    Life: lambda command, answer: b"%d" % answer,
+}
+
+
+Called: TypeAlias = tuple[Argument, ...]
+
+
+def _of_cell(script: Script, *names: str) -> Callable[[Any], Called]:
+    """Give what makes the call of a script on a command's one key, with these attributes."""
+    sha, attributes = script.sha, attrgetter("key", *names)
+    return lambda command: (_BY_NAME, sha, 1, *attributes(command))
+
+
+def _of_table(script: Script, *names: str) -> Callable[[Any], Called]:
+    sha, attributes = script.sha, attrgetter("any_key", "all_key", *names)
+    return lambda command: (_BY_NAME, sha, 2, *attributes(command))
+
+
+def _fill(command: Fill) -> Called:
+    key, mark, value, ttl_ms, parts = command
+    return _BY_NAME, _FILL_SCRIPT.sha, 1, key, mark, value, ttl_ms, int(parts.claims)
+
+
+def _release(command: Release) -> Called:
+    key, writer, replacement, ttl_ms, parts = command
+    last = () if replacement is None else (replacement,)
+    return _BY_NAME, _RELEASE_SCRIPT.sha, 1, key, writer, ttl_ms, int(parts.sole_holder_installs), *last
+
+
+def _hold_table(command: HoldTable) -> Called:
+    any_key, all_key, writer, ttl_ms, templates, fresh, life_ms, parts = command
+    arguments = writer, ttl_ms, fresh, life_ms, int(parts.waits)
+    return _BY_NAME, _HOLD_TABLE_SCRIPT.sha, 2, any_key, all_key, *arguments, *templates
+
+
+def _list_templates(command: ListTemplates) -> Called:
+    any_key, all_key, templates, fresh, life_ms, parts = command
+    return _BY_NAME, _LIST_TEMPLATES_SCRIPT.sha, 2, any_key, all_key, fresh, life_ms, int(parts.waits), *templates
+
+
+_BY_NAME: Final = b"EVALSHA"
+_TEXTS: Final = {script.sha: script.text for script in SCRIPTS}
+_CALLS: Final[Mapping[type[Command], Callable[[Any], Called]]] = {
+    Get: lambda command: (b"GET", command.key),
+    Life: lambda command: (b"PTTL", command.key),
+    Mint: _of_cell(_MINT_SCRIPT, "fresh", "ttl_ms"),
+    Claim: _of_cell(_CLAIM_SCRIPT, "mark", "ttl_ms"),
+    Fill: _fill,
+    Unclaim: _of_cell(_UNCLAIM_SCRIPT, "mark"),
+    HoldCell: lambda c: (_BY_NAME, _HOLD_CELL_SCRIPT.sha, 1, c.key, c.writer, c.ttl_ms, int(c.again)),
+    HoldTable: _hold_table,
+    ListTemplates: _list_templates,
+    Release: _release,
+    ReleaseTable: _of_table(_RELEASE_TABLE_SCRIPT, "writer"),
+    RenewTable: _of_table(_RENEW_TABLE_SCRIPT, "writer", "ttl_ms"),
+}

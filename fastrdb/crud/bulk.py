@@ -18,7 +18,7 @@ from .arrays import Batch, insert_of_arrays, takes_arrays
 from .changes import Changes
 from .core import UNSET, C, M, MaybeDatabase, MaybeRedis, R, U, Unset
 from .statements import Creation, Returned
-from .writing import Written
+from .writing import Done, Written
 
 
 class Bulk(Changes[M, C, U, R]):
@@ -49,14 +49,14 @@ class Bulk(Changes[M, C, U, R]):
         batches = self._batches(_instances(instances))
         named = {name: self._coerced(name, value) for name, value in key.items()}
 
-        def statements(connection: Connection, session: Session) -> tuple[list[R], Written]:
+        def statements(connection: Connection, session: Session) -> Done[list[R]]:
             creation = self._creation()
             created = self._insert(connection, batches, creation)
             responses = self._responded(connection, created, creation.returned)
             written = self._written_rows(cache, place, created, creation.returned)
             if cache is not None and named:
                 written.directories |= self._space(cache).dropped_by(named)
-            return responses, written
+            return Done(lambda: responses, written)
 
         return await self._writer(cache, place, commit).run(database, statements)
 
@@ -106,7 +106,7 @@ class Bulk(Changes[M, C, U, R]):
     def _responded(self, connection: Connection, rows: Sequence[Row[Any]], returned: Returned) -> list[R]:
         if self._plain:
             return self._responses.build_all(rows)
-        return [self._response(connection, row, returned) for row in rows]
+        return [self._read_back(connection, row, returned) for row in rows]
 
     def _written_rows(self, cache: Cache | None, place: Place, rows: Sequence[Row[Any]], returned: Returned) -> Written:
         """Name what the cache must drop; of too many rows to name, only what a declared pattern needs."""

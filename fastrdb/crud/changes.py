@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache as once
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,7 +21,7 @@ from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, 
 from .execution import Query, read_back
 from .keyspace import key_of_row
 from .statements import Change, Creation, Returned, build_change, build_creation, setting
-from .writing import Writer, Written
+from .writing import Done, Writer, Written
 
 
 class Changes(Core[M, C, U, R]):
@@ -52,13 +54,13 @@ class Changes(Core[M, C, U, R]):
         values = self._create_values(_schema_object(obj_in), key)
         expected = {name: self._model.values[name].coerce(value) for name, value in key.items()}
 
-        def statements(connection: Connection, session: Session) -> tuple[R, Written]:
+        def statements(connection: Connection, session: Session) -> Done[R]:
             statement, returned, _ = self._creation()
             row = connection.execute(statement, {self._model.columns[n].key: v for n, v in values.items()}).one()
             image = returned.image(row)
             self._compare(expected, image)
-            response = self._response(connection, row, returned)
-            return response, self._written(cache, place, [image], response)
+            answer = self._answer(connection, row, returned)
+            return Done(answer, self._written(cache, place, [image], answer))
 
         return await self._writer(cache, place, commit).run(database, statements)
 
@@ -92,7 +94,7 @@ class Changes(Core[M, C, U, R]):
         asked = self._criterion(key, filters, where)
         values = self._update_values(_schema_object(obj_in))
 
-        def statements(connection: Connection, session: Session) -> tuple[R, Written]:
+        def statements(connection: Connection, session: Session) -> Done[R]:
             return self._update(connection, session, cache, place, asked, values)
 
         return await self._writer(cache, place, commit).run(database, statements)
@@ -118,14 +120,14 @@ class Changes(Core[M, C, U, R]):
         database, place, cache, _ = self._sources(db, redis)
         asked = self._criterion(key, filters, where)
 
-        def statements(connection: Connection, session: Session) -> tuple[None, Written]:
+        def statements(connection: Connection, session: Session) -> Done[None]:
             change = self._change(connection, asked, None)
             _, parameters = self._lock(connection, asked, change)
             image = change.returned.image(self._one(connection, asked, change.statement, parameters))
             self._forget(session, image)
             written = self._written(cache, place, [image], None)
             written.tables |= change.reached
-            return None, written
+            return Done(_nothing, written)
 
         await self._writer(cache, place, commit).run(database, statements)
 
@@ -201,16 +203,16 @@ class Changes(Core[M, C, U, R]):
         place: Place,
         asked: Asked,
         values: Mapping[str, Any],
-    ) -> tuple[R, Written]:
+    ) -> Done[R]:
         change = self._change(connection, asked, tuple(values))
         before, parameters = self._lock(connection, asked, change)
         row = self._one(connection, asked, change.statement, {**parameters, **setting(values)})
         image = change.returned.image(row)
-        response = self._response(connection, row, change.returned)
+        answer = self._answer(connection, row, change.returned)
         self._refresh(session, before or image, row, change)
-        written = self._written(cache, place, [image, *([before] if before is not None else [])], response)
+        written = self._written(cache, place, [image, *([before] if before is not None else [])], answer)
         written.tables |= change.reached
-        return response, written
+        return Done(answer, written)
 
     def _change(self, connection: Connection, asked: Asked, names: tuple[str, ...] | None) -> Change:
         """Give the UPDATE that sets these attributes of the row that is asked for, or the DELETE for ``None``."""
@@ -269,10 +271,14 @@ class Changes(Core[M, C, U, R]):
         """Give what a write returns for the response; nothing where that has to be read back."""
         return tuple(self._responses.columns.values()) if self._plain else ()
 
-    def _response(self, connection: Connection, row: Row[Any], returned: Returned) -> R:
-        """Give the response of a written row: from what the statement returned, or read back by its primary key."""
+    def _answer(self, connection: Connection, row: Row[Any], returned: Returned) -> Callable[[], R]:
+        """Give what makes the response of a written row, once: of what the statement returned, or was read back now."""
         if self._plain:
-            return self._responses.build(row)
+            return once(partial(self._responses.build, row))
+        response = self._read_back(connection, row, returned)
+        return lambda: response
+
+    def _read_back(self, connection: Connection, row: Row[Any], returned: Returned) -> R:
         image = returned.image(row)
         key = {self._model.attribute_of[c.name]: image[c.name] for c in self._model.table.primary_key.columns}
         asked = self._asked(key, None, None)
@@ -286,20 +292,26 @@ class Changes(Core[M, C, U, R]):
         commits = self._commit if commit is None else commit
         return Writer(place, cache, self._model.table, self._model.mapper, commits, self._touches)
 
-    def _written(self, cache: Cache | None, place: Place, images: list[dict[str, Any]], response: R | None) -> Written:
+    def _written(
+        self,
+        cache: Cache | None,
+        place: Place,
+        images: list[dict[str, Any]],
+        answer: Callable[[], R] | None,
+    ) -> Written:
         """Name what the cache must drop, and what it may keep instead."""
         if cache is None:
             return Written()
         space = self._space(cache)
         written = Written(list(images), set(self._touches), space.dropped(map(self._by_attribute, images)))
-        if response is not None and self._plain and not self._triggers and not self._layout.depends_on:
-            written.through = self._through(cache, place, self._by_attribute(images[0]), response)
+        if answer is not None and self._plain and not self._triggers and not self._layout.depends_on:
+            written.through = self._through(cache, place, self._by_attribute(images[0]), answer)
         return written
 
-    def _through(self, cache: Cache, place: Place, row: Mapping[str, Any], response: R) -> list[Through]:
-        payload = self._responses.dump(response)
-        if payload is None:
-            return []
+    def _through(self, cache: Cache, place: Place, row: Mapping[str, Any], answer: Callable[[], R]) -> list[Through]:
+        def dump() -> bytes | None:
+            return self._responses.dump(answer())
+
         found = []
         for keys in self._space(cache).rows:
             entry = key_of_row(keys.bound, row)
@@ -307,7 +319,7 @@ class Changes(Core[M, C, U, R]):
             if keys.unique and entry is not None and all(row[name] is not None for name in keys.fields):
                 scope, life = keys.scope(row), self._layout.life_ms(entry)
                 stamps = scope.stamps(place.identity)
-                found.append(Through(entry, scope.value_tokens, keys.listed, stamps, payload, life))
+                found.append(Through(entry, scope.value_tokens, keys.listed, stamps, dump, life))
         return found
 
     def _by_attribute(self, image: Mapping[str, Any]) -> dict[str, Any]:
@@ -341,6 +353,10 @@ class Changes(Core[M, C, U, R]):
             return None
         key = tuple(image[column.name] for column in self._model.mapper.primary_key)
         return session.identity_map.get(self._model.mapper.identity_key_from_primary_key(key))
+
+
+def _nothing() -> None:
+    """Give what a delete gives."""
 
 
 def _schema_object(obj_in: BaseModel | Unset) -> BaseModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -19,7 +19,7 @@ from ..writes.effects import Effects, Through
 from ..writes.outcome import did_not_commit, finish
 from ..writes.reach import reached_by_any_write
 from ..writes.transaction import commit, effects_on, follow
-from .execution import connect, opened, run_sync
+from .execution import connect, run_sync
 from .integrity import translated
 
 T = TypeVar("T")
@@ -44,7 +44,22 @@ class Written:
     through: list[Through] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+class Done(NamedTuple, Generic[T]):
+    """The statements of a write are done.
+
+    Attributes:
+        answer: Makes what the caller gets; called before COMMIT, while the cache is asked to hold.
+        written: What the cache must know.
+    """
+
+    answer: Callable[[], T]
+    written: Written
+
+
+Statements: TypeAlias = Callable[[Connection, Session], Done[T]]
+
+
+@dataclass(slots=True)
 class Writer:
     """Whose transaction a write is in, and which cache must know.
 
@@ -64,7 +79,7 @@ class Writer:
     async def run(
         self,
         db: AsyncSession | SessionFactory,
-        statements: Callable[[Connection, Session], tuple[T, Written]],
+        statements: Statements[T],
     ) -> T:
         """Run the statements of a write and, where the transaction is ours, commit.
 
@@ -74,24 +89,41 @@ class Writer:
         """
         if not self.commits and not isinstance(db, AsyncSession):
             raise SessionRefused("db: commit=False with a factory would lose the write; pass a session that you commit")
-        async with opened(db) as session:
-            ours = self.commits and not self.place.bound and not joins(session)
-            alone = ours and not session.in_transaction()
-            try:
-                done: tuple[T, Effects | None] = await run_sync(
-                    session, self.place, self._statements, statements, ours, alone
-                )
-            except BaseException:
-                if ours:
-                    await finish(session.rollback())
-                raise
-            if ours:
-                await self._commit(session, done[1])
-            return done[0]
-
-    async def _commit(self, session: AsyncSession, effects: Effects | None) -> None:
+        if isinstance(db, AsyncSession):
+            return await self._run(db, statements, close=False)
+        session = db()
         try:
-            await commit(session, effects)
+            return await self._run(session, statements, close=True)
+        except BaseException:
+            await finish(session.close())
+            raise
+
+    async def _run(
+        self,
+        session: AsyncSession,
+        statements: Statements[T],
+        *,
+        close: bool,
+    ) -> T:
+        ours = self.commits and not self.place.bound and not joins(session)
+        alone = ours and not session.in_transaction()
+        try:
+            done: tuple[T, Effects | None] = await run_sync(
+                session, self.place, self._statements, statements, ours, alone
+            )
+        except BaseException:
+            if ours:
+                await finish(session.rollback())
+            raise
+        if ours:
+            await self._commit(session, done[1], close)
+        elif close:
+            await finish(session.close())
+        return done[0]
+
+    async def _commit(self, session: AsyncSession, effects: Effects | None, close: bool) -> None:
+        try:
+            await commit(session, effects, close=close)
         except IntegrityError as error:  # a deferred constraint
             await finish(session.rollback())
             raise translated(error) from error.orig
@@ -102,30 +134,31 @@ class Writer:
     def _statements(
         self,
         session: Session,
-        statements: Callable[[Connection, Session], tuple[T, Written]],
+        statements: Statements[T],
         ours: bool,
         alone: bool,
     ) -> tuple[T, Effects | None]:
         connection = connect(session, self.mapper)
         if self.cache is None:
-            return self._translated(statements, connection, session)[0], None
+            return self._translated(statements, connection, session).answer(), None
         place = place_of(connection, self.place)
         if place.autocommit:
             return self._autocommit(statements, connection, session, place), None
         effects = effects_on(connection, place.transactions)
         fresh, before = not effects.caches, effects.transaction.writes
         try:
-            result, written = self._translated(statements, connection, session)
+            answer, written = self._translated(statements, connection, session)
         except BaseException as error:
             if not ours and _may_stay(error, effects.transaction.writes - before):
                 self._record(effects, Written(everything=True, tables=self._reached()))
                 self._tie(session, effects, ours)
             raise
         self._record(effects, written)
-        if alone and fresh and place is self.place and written.through:
+        if alone and fresh and place is self.place:
             effects.write_through(self.cache, written.through)
+            effects.ask()
         self._tie(session, effects, ours)
-        return result, effects
+        return answer(), effects
 
     def _tie(self, session: Session, effects: Effects, ours: bool) -> None:
         """See to the end of a transaction that is not ours."""
@@ -149,7 +182,7 @@ class Writer:
 
     def _autocommit(
         self,
-        statements: Callable[[Connection, Session], tuple[T, Written]],
+        statements: Statements[T],
         connection: Connection,
         session: Session,
         place: Place,
@@ -159,7 +192,7 @@ class Writer:
         self._record(effects, Written(everything=True, tables=self._reached()))
         try:
             await_only(effects.before_commit())
-            result, written = self._translated(statements, connection, session)
+            answer, written = self._translated(statements, connection, session)
         except BaseException as error:
             if isinstance(error, FastRDBError) or did_not_commit(error):
                 await_only(effects.release(committed=True))  # no statement is under way; earlier ones are committed
@@ -172,14 +205,14 @@ class Writer:
             self._record(after, Written(directories=written.directories))
             await_only(after.before_commit())
             await_only(after.release(committed=True))
-        return result
+        return answer()
 
     def _translated(
         self,
-        statements: Callable[[Connection, Session], tuple[T, Written]],
+        statements: Statements[T],
         connection: Connection,
         session: Session,
-    ) -> tuple[T, Written]:
+    ) -> Done[T]:
         try:
             return statements(connection, session)
         except IntegrityError as error:

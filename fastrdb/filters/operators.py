@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, TypeAlias, cast
+from uuid import UUID
 
 from fastrdb.errors import UnknownOperator, ValueRefused
 from fastrdb.filters.conditions import ESCAPE, Comparison, Conditions, any_of
@@ -11,6 +12,8 @@ from fastrdb.values import ColumnValues
 
 MAX_VALUES = 30_000
 """Most values of one ``in``: a statement has 32 767 parameters on PostgreSQL, 32 766 on SQLite."""
+
+_PLAIN = frozenset({int, str, UUID})
 
 _Parse: TypeAlias = Callable[[str, ColumnValues, Any], Conditions]
 
@@ -30,6 +33,8 @@ def conditions_of(field: str, values: ColumnValues, given: object) -> Conditions
         UnknownOperator: The dict holds something else.
         ValueRefused: The column, or the operator, does not take the value.
     """
+    if type(given) in _PLAIN:  # most are, and to ask whether they are mappings costs more than the rest
+        return _equal(field, values, given)
     if isinstance(given, Mapping):
         return _operators(field, values, cast("Mapping[Any, object]", given))
     if isinstance(given, (list, tuple, set, frozenset)):

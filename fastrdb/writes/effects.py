@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import Table
 
 from ..cache.cache import Cache
-from ..cache.protocol import Cell, is_hold, parse_listing, random_name
+from ..cache.protocol import Cell, is_hold, random_name
 from ..cache.reads import Stamps
 from ..cache.store import Command, Get, HoldCell, HoldTable, Mint, Release, ReleaseTable, RenewTable, Reply
 from ..db.transactions import Transaction
@@ -34,7 +35,7 @@ class Through:
         tokens: Keys of the value's tokens, the table's ``all`` first.
         listed: Its template, which must be confirmed in ``all`` before COMMIT.
         stamps: The stamps of its kind.
-        payload: The JSON.
+        dump: Gives the JSON, or ``None`` if it cannot be stored; called while the hold is on its way.
         ttl_ms: Its life.
     """
 
@@ -42,7 +43,7 @@ class Through:
     tokens: tuple[bytes, ...]
     listed: bytes
     stamps: Stamps
-    payload: bytes
+    dump: Callable[[], bytes | None]
     ttl_ms: int
 
 
@@ -80,30 +81,55 @@ class CacheEffects:
         self.held: list[bytes] = []
         self.complete = False
         self.renews = True
+        self._asked: Awaitable[list[Reply]] | None = None
+        self._to_note: dict[bytes, bytes | None] = {}
+        self._asked_ms = 0.0
         self._noted: dict[bytes, Cell] = {}
+        self._payloads: dict[bytes, bytes] = {}
+        self._releasing: list[bytes] = []
+        self._sent: Awaitable[list[Reply]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._renewals = 0
 
     def table(self, table: Table) -> TableWrite:
         """Give the write of one table."""
+        self._asked = None  # what was asked for so far is no longer all
         found = self.writes.get(table)
         if found is None:
             found = self.writes[table] = TableWrite(table, self.cache.prefix)
         return found
 
-    async def hold(self) -> None:
-        """Hold every touched cell, and note the tokens that are not held. Redis that does not answer stops nobody."""
-        self.held = self._cells()
-        if not self.cache.parts.holds:
+    def ask(self) -> None:
+        """Send what holds every touched cell, without waiting: there is work to do until it is needed."""
+        parts = self.cache.parts
+        if not (parts.holds and parts.hold_first):
             return
         try:
-            await self._hold_own()
+            self._post_holds()
+        except CacheUnavailable:
+            self._unreachable()
+
+    async def hold(self) -> None:
+        """Hold every touched cell, and note the tokens that are not held. Redis that does not answer stops nobody."""
+        if not self.cache.parts.holds:
+            self.held = self._cells()
+            return
+        try:
+            early = await self._look_early()
+            if self._asked is None or time.monotonic() * 1000 > self._asked_ms + self.cache.hold_ms / 4:
+                self._post_holds()
+            assert self._asked is not None
+            self._dump()
+            await self._take_holds(await self._asked, early)
             self.complete = True
             if self.renews:
                 self._arm()
         except CacheUnavailable:
-            self.cache.stats.count("hold: unreachable")
-            self.through.clear()
+            self._unreachable()
+
+    def _unreachable(self) -> None:
+        self.cache.stats.count("hold: unreachable")
+        self.through.clear()
 
     def _cells(self) -> list[bytes]:
         """Name the cells of our own templates; too many to hold one by one become the table's ``all``."""
@@ -120,32 +146,56 @@ class CacheEffects:
             found.update(dict.fromkeys([write.any_key, *sorted(cells)]))
         return list(found)
 
-    async def _hold_own(self) -> None:
+    async def _look_early(self) -> dict[bytes, Cell]:
+        """Read the lists of templates before anything is held: what must not be done, for tests."""
+        if self.cache.parts.hold_first:
+            return {}
+        keys = [write.all_key for write in self.writes.values()]
+        return _paired(keys, await self.cache.run([Get(key) for key in keys]))
+
+    def _post_holds(self) -> None:
         parts, hold_ms = self.cache.parts, self.cache.hold_ms
-        first: list[Command] = []
-        early: dict[bytes, Cell] = {}
-        if not parts.hold_first:
-            keys = [write.all_key for write in self.writes.values()]
-            replies = await self.cache.run([Get(key) for key in keys])
-            early = {key: cell for key, cell in zip(keys, replies, strict=True) if not isinstance(cell, tuple)}
+        self.held = self._cells()
+        commands: list[Command] = []
         for write in self.writes.values():
             tokens = write.any_key, write.all_key
             ours = {t.listed for t in self.through if t.tokens[0] == write.all_key} if parts.through_listed else ()
-            first.append(HoldTable(*tokens, self.writer, hold_ms, tuple(ours), random_name(), _TOKEN_LIFE_MS, parts))
+            commands.append(HoldTable(*tokens, self.writer, hold_ms, tuple(ours), random_name(), _TOKEN_LIFE_MS, parts))
         tables = self._tables()
-        first += [HoldCell(key, self.writer, hold_ms) for key in self.held if key not in tables]
-        notes = self._to_note()
-        first += [Mint(key, random_name(), _TOKEN_LIFE_MS) for key in notes]
-        replies = await self.cache.run(first)
+        commands += [HoldCell(key, self.writer, hold_ms) for key in self.held if key not in tables]
+        self._asked_ms = time.monotonic() * 1000
+        self._to_note = self._tokens_to_note()
+        commands += [
+            Get(key) if seen else Mint(key, random_name(), _TOKEN_LIFE_MS) for key, seen in self._to_note.items()
+        ]
+        self._asked = self.cache.store.post(commands)
+
+    def _dump(self) -> None:
+        """Make the JSON of what is written through, while the hold is on its way."""
+        dumped = {dump: dump() for dump in {t.dump for t in self.through}}
+        self._payloads = {t.entry: payload for t in self.through if (payload := dumped[t.dump]) is not None}
+
+    async def _take_holds(self, replies: Sequence[Reply], early: dict[bytes, Cell]) -> None:
         listings = self._listings(replies, early)
-        if notes:
-            self._noted |= _paired(notes, replies[-len(notes) :])
+        if self._to_note:
+            self._note(replies[-len(self._to_note) :])
         await self._hold_listed(listings)
 
-    def _to_note(self) -> list[bytes]:
-        held = set(self.held)
-        tables = {write.all_key for write in self.writes.values()}
-        return list(dict.fromkeys(k for t in self.through for k in t.tokens if k not in held and k not in tables))
+    def _tokens_to_note(self) -> dict[bytes, bytes | None]:
+        """Name the tokens that must be noted, each as it was seen before if that is known to live long enough."""
+        known = {*self.held, *(write.all_key for write in self.writes.values())}
+        until_ms = self._asked_ms + max((t.ttl_ms for t in self.through), default=0)
+        needed = dict.fromkeys(key for t in self.through for key in t.tokens if key not in known)
+        return {key: self.cache.seen.get(key, until_ms) for key in needed}
+
+    def _note(self, replies: Sequence[Reply]) -> None:
+        seen, to_note = self.cache.seen, self._to_note
+        self._noted |= _paired(list(to_note), replies)
+        for key, before in to_note.items():
+            if before is None:
+                seen.note(key, self._noted[key], self._asked_ms + _TOKEN_LIFE_MS)
+            elif self._noted[key] != before:
+                seen.forget(key)  # the next write mints one, or lengthens the life of the one there is
 
     def _listings(self, replies: Sequence[Reply], early: dict[bytes, Cell]) -> dict[Table, Cell]:
         """Read ``all`` of each table from the replies, which come first and in the tables' order."""
@@ -174,48 +224,67 @@ class CacheEffects:
             return set()
         if is_hold(listing):
             return None
-        templates = parse_listing(listing).templates
+        templates = templates_of(write.table).parse(listing).templates
         if not self.cache.parts.pending_counts:
             templates = {text: waiting for text, waiting in templates.items() if not waiting}
         others = [text for text in templates if text not in write.named]
         return write.cells(templates_of(write.table).see(others, self.cache.prefix))
 
     async def release(self, *, committed: bool) -> None:
-        """Let go of everything; after a COMMIT, put the new values where that is safe.
+        """Let go of everything, and wait for it."""
+        await self.let_go(committed=committed)
+        await self.released()
 
-        What cannot be delivered is kept by the cache, which serves nothing before it is.
-        """
+    async def let_go(self, *, committed: bool) -> None:
+        """Send what lets go of everything; after a COMMIT, put the new values where that is safe."""
         self.stop_renewing()
         if not self.held:
             return
-        keys, held, self.held = set(self._kept_keys()), self.held, []
         if not self.complete and not committed:
-            return  # nothing was written, and what was held runs out by itself
+            self.withdraw()
+            return
+        self._releasing, self.held = self.held, []
         try:
-            await self.cache.run(await self._releases(held, committed) if self.complete else self._drops(keys))
+            commands = await self._releases(self._releasing, committed) if self.complete else self._drops()
+            self._sent = self.cache.store.post(commands)
         except CacheError:
-            # Nobody knows what was listed if the hold on ``any`` was lost: each table's ``all`` goes, too.
-            self._keep(keys | set(self._tables().values()))
+            self._keep(self._releasing)
+
+    def withdraw(self) -> None:
+        """Let go of what was asked for, if anything was: nothing has been written."""
+        if self._asked is not None:
+            self._asked, keys, self.held = None, self.held, []
+            with suppress(CacheError):
+                self.cache.drop(self.cache.store.post([Release(key, self.writer) for key in keys]))
+
+    async def released(self) -> None:
+        """Wait until all is let go; what cannot be delivered is kept by the cache, which then serves nothing."""
+        sent, self._sent = self._sent, None
+        try:
+            if sent is not None:
+                await sent
+        except CacheError:
+            self._keep(self._releasing)
 
     def _tables(self) -> dict[bytes, bytes]:
         """Give the key of ``all`` for that of ``any``, of each table written."""
         return {write.any_key: write.all_key for write in self.writes.values()}
 
-    def _keep(self, keys: set[bytes]) -> None:
+    def _keep(self, held: list[bytes]) -> None:
+        """Keep the invalidation of what was held, or was to be, and of the tables: their lists may not be known."""
+        keys = self._with_tables(held)
         try:
             self.cache.keep(keys)
         except CacheClosed:
             # Nobody is left to deliver it. What was held runs out; what could not be held is served by others.
             logger.warning("the cache was closed with %d invalidations undelivered", len(keys))
 
-    def _kept_keys(self) -> Iterable[bytes]:
-        yield from self.held
-        if not self.complete:  # templates of other processes could not be read
-            for write in self.writes.values():
-                yield from (write.any_key, write.all_key)
+    def _with_tables(self, held: list[bytes]) -> set[bytes]:
+        tables = self._tables()
+        return {*held, *tables, *tables.values()}
 
-    def _drops(self, keys: Iterable[bytes]) -> list[Command]:
-        return [Release(key, self.writer) for key in keys]
+    def _drops(self) -> list[Command]:
+        return [Release(key, self.writer) for key in self._with_tables(self._releasing)]
 
     async def _releases(self, held: list[bytes], committed: bool) -> list[Command]:
         parts, tables, values, fresh = self.cache.parts, self._tables(), {}, {}
@@ -224,7 +293,8 @@ class CacheEffects:
             fresh = {key: random_name() for key in held if key in needed and key not in tables}
             if not parts.stamp_before_commit:
                 await self._note_again()
-            values = {t.entry: (value, t.ttl_ms) for t in self.through if (value := self._value(t, fresh))}
+            through = [t for t in self.through if t.entry in self._payloads]
+            values = {t.entry: (value, t.ttl_ms) for t in through if (value := self._value(t, fresh))}
         tokens: list[Command] = []
         entries: list[Command] = []
         for key in held:
@@ -248,19 +318,20 @@ class CacheEffects:
         all_cell = cells[0]
         if all_cell is None or is_hold(all_cell):
             return None
-        if self.cache.parts.through_listed and not parse_listing(all_cell).confirmed(through.listed):
+        table = next(write.table for write in self.writes.values() if write.all_key == through.tokens[0])
+        if self.cache.parts.through_listed and not templates_of(table).parse(all_cell).confirmed(through.listed):
             self.cache.stats.count("not stored: the template is not confirmed yet")
             return None
         stamps, epoch = through.stamps, self.cache.store.epoch
         # A stamp under tokens that nobody has had yet is not worth remembering.
         header = stamps.stamp(cells, epoch) if fresh else stamps.headers(cells, epoch).value
-        return header + through.payload if header is not None else None
+        return header + self._payloads[through.entry] if header is not None else None
 
     def leave(self) -> None:
         """The outcome is unknown: never release. The holds run out by themselves, and readers bypass until then."""
         self.stop_renewing()
         if self.held and not self.complete:
-            self._keep(set(self._kept_keys()))
+            self._keep(self.held)
         self.held = []
 
     def _arm(self) -> None:
@@ -316,6 +387,11 @@ class Effects:
         self.of(cache).through = through
         self._statements = self.transaction.statements
 
+    def ask(self) -> None:
+        """Ask the caches to hold: COMMIT comes next."""
+        for effects in self.caches.values():
+            effects.ask()
+
     async def before_commit(self) -> None:
         """Hold. Called in the Connection's ``commit`` event."""
         if self.reached_commit:
@@ -332,11 +408,22 @@ class Effects:
         for effects in self.caches.values():
             effects.stop_renewing()
 
-    async def release(self, *, committed: bool) -> None:
-        """Let go in every cache."""
+    async def release(self, *, committed: bool, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Let go in every cache.
+
+        Args:
+            committed: The COMMIT is done.
+            meanwhile: What is done while the caches answer.
+        """
         self.stop_renewing()  # of all, even if this is cancelled at the first
         for effects in self.caches.values():
-            await effects.release(committed=committed)
+            await effects.let_go(committed=committed)
+        try:
+            if meanwhile is not None:
+                await meanwhile()
+        finally:
+            for effects in self.caches.values():
+                await effects.released()
 
     def leave(self) -> None:
         """The outcome is unknown."""
@@ -344,8 +431,10 @@ class Effects:
             effects.leave()
 
     def forget(self) -> None:
-        """The transaction was rolled back before its COMMIT: nothing was held."""
+        """The transaction was rolled back before its COMMIT."""
         if not self.reached_commit:
+            for effects in self.caches.values():
+                effects.withdraw()
             self.caches.clear()
 
 

@@ -52,9 +52,11 @@ async def finish(work: Coroutine[Any, Any, T]) -> T:
     with _anyio_shield():
         while not task.done():
             try:
-                await asyncio.wait({task})
+                await asyncio.shield(task)
             except asyncio.CancelledError as error:
-                cancelled = error
+                cancelled = cancelled if task.cancelled() else error
+            except BaseException:
+                break  # the work's own: it is raised below
     if cancelled is not None:
         raise cancelled from task.exception()
     return task.result()

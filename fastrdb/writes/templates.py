@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from sqlalchemy import Table
 
+from ..cache.protocol import Listing, parse_listing
 from ..errors import FastRDBError
 from ..keys import BoundTemplate, Template
 from ..values import column_values
@@ -49,28 +50,44 @@ class TableTemplates:
 
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._own: WeakValueDictionary[tuple[str, str], Listed] = WeakValueDictionary()
+        self._own: dict[tuple[str, str], ref[Listed]] = {}
+        self._parsed = b"", Listing(b"")
         self._seen: dict[tuple[str, str], Listed | None] = {}
         self._columns = frozenset[str]()
 
     def own(self, text: str, prefix: str) -> Listed:
         """Give our own template of this text; it counts as in use as long as the caller keeps it."""
-        found = self._own.get((text, prefix))
+        found = self._find(text, prefix)
         if found is None:
-            found = self._own[text, prefix] = Listed(self._table, text, prefix)
+            found = Listed(self._table, text, prefix)
+            in_use = {key: kept for key, kept in self._own.items() if kept() is not None}
+            self._own = {**in_use, (text, prefix): ref(found)}
             self._columns |= {*found.bound.columns}
         return found
 
+    def _find(self, text: str, prefix: str) -> Listed | None:
+        kept = self._own.get((text, prefix))
+        return kept() if kept is not None else None
+
     def in_use(self, prefix: str) -> list[Listed]:
         """Give our own templates, of the cache with this prefix."""
-        return [listed for (_, of), listed in self._own.items() if of == prefix]
+        kept = [listed() for (_, of), listed in self._own.items() if of == prefix]
+        return [listed for listed in kept if listed is not None]
+
+    def parse(self, cell: bytes) -> Listing:
+        """Read the table's token ``all``: it is the same one for many writes."""
+        known, listing = self._parsed
+        if cell != known:
+            listing = parse_listing(cell)
+            self._parsed = cell, listing
+        return listing
 
     def see(self, texts: Iterable[bytes], prefix: str) -> list[Listed | None]:
         """Remember the templates that a write found in the list; ``None`` for one that cannot be formatted here."""
         return [self._see(text.decode(errors="replace"), prefix) for text in texts]
 
     def _see(self, text: str, prefix: str) -> Listed | None:
-        own = self._own.get((text, prefix))
+        own = self._find(text, prefix)
         if own is not None:
             return own
         if (text, prefix) not in self._seen:

@@ -31,22 +31,30 @@ def effects_on(connection: Connection, transactions: Transactions) -> Effects:
     return transaction.effects
 
 
-async def commit(session: AsyncSession, effects: Effects | None) -> None:
-    """Commit a transaction that is ours: hold, COMMIT and release in one task, which a cancelled caller waits for."""
-    if effects is None:
-        await session.commit()
-    else:
-        await finish(_commit(session, effects))
+async def commit(session: AsyncSession, effects: Effects | None, *, close: bool) -> None:
+    """Commit a transaction that is ours: hold, COMMIT and release in one task, which a cancelled caller waits for.
+
+    Args:
+        session: Whose transaction it is.
+        effects: What to hold and to release; ``None``: nothing.
+        close: Close the session, too, once it has committed.
+    """
+    if effects is not None:
+        await finish(_commit(session, effects, close))
+        return
+    await session.commit()
+    if close:
+        await finish(session.close())
 
 
-async def _commit(session: AsyncSession, effects: Effects) -> None:
+async def _commit(session: AsyncSession, effects: Effects, close: bool) -> None:
     try:
         await session.commit()
     except BaseException as error:
         if effects.reached_commit:
             await conclude(effects, error)
         raise
-    await effects.release(committed=True)
+    await effects.release(committed=True, meanwhile=session.close if close else None)
 
 
 async def conclude(effects: Effects, error: BaseException | None) -> None:

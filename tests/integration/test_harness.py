@@ -31,11 +31,6 @@ LIMIT_S = 90.0  # a part that is off is found in a few seconds; here a busy mach
 FAIR = Weather(kill_every_s=0, deadly=0, cut_every_s=0)
 
 
-def codes(*names: str, rows: int) -> tuple[Builtin, ...]:
-    """Subjects of few rows: what the processes do to each other happens more often."""
-    return tuple(Builtin("old" if name == "old" else "new", rows) for name in names)
-
-
 @dataclass(frozen=True)
 class Focus:
     """What a part that is off needs to show soon. The promise itself is tested with all of it, mixed."""
@@ -67,14 +62,21 @@ class Focus:
         )
 
 
-BOTH = codes("old", "new", rows=4)
+def both(rows: int, by_name: float = 0.45) -> tuple[Builtin, ...]:
+    """The old and the new code of few rows: what processes do to each other happens more often."""
+    return Builtin("old", rows, by_name), Builtin("new", rows, by_name)
+
+
+BOTH = both(rows=4)
 # The list of templates is gone again and again, and every write lingers between its hold and COMMIT.
-UNLISTED = replace(FAIR, points=("reply",), late=0, late_writes=1, late_s=0.03, evict_per_s=15, evict_tokens=0.7)
-OVERTAKEN = Focus(codes("old", rows=4), FAIR, ("through_listed",), ("overtaken",), readers=2, writers=2)
+UNLISTED = replace(
+    FAIR, points=("reply",), late=0, late_writes=1, late_s=0.03, evict_per_s=15, evict_tokens=0.5, evict_lists=0.7
+)
+OVERTAKEN = Focus((Builtin("old", rows=4),), FAIR, ("through_listed",), ("overtaken",), readers=2, writers=2)
 
 BREAKS = {
     # Writers die between COMMIT and release.
-    "holds": Focus(codes("old", "new", rows=8), replace(FAIR, points=("release",), deadly=0.1)),
+    "holds": Focus(both(rows=8), replace(FAIR, points=("release",), deadly=0.1)),
     "claims": Focus(BOTH, replace(FAIR, points=("statement", "fill"), late=0.2, late_writes=0)),
     "tokens_minted": Focus(BOTH, FAIR),
     # With all templates known to all, so that nothing needs to be listed: the rule that values are written through only
@@ -83,15 +85,14 @@ BREAKS = {
     "sole_holder_installs": replace(OVERTAKEN, off=()),
     "fresh_snapshot": Focus(BOTH, replace(FAIR, points=("statement", "fill"), late=0.2, late_writes=0)),
     "lists": Focus(BOTH, FAIR),
-    "hold_first": Focus(codes("old", "new", rows=2), UNLISTED, writers=1),
-    "waits": Focus(codes("old", "new", rows=2), UNLISTED, writers=1),
+    "hold_first": Focus(both(rows=2), UNLISTED, writers=1),
+    "waits": Focus(BOTH, UNLISTED),
     "pending_counts": Focus(BOTH, UNLISTED),
     "through_listed": Focus(
-        codes("old", "new", rows=8),
-        replace(FAIR, points=(), evict_per_s=30, evict_tokens=0.8),
+        both(rows=4, by_name=0.1),
+        replace(FAIR, points=(), evict_per_s=10, evict_tokens=1, evict_lists=1),
         readers=2,
         writers=2,
-        batch=4,
     ),
 }
 
@@ -237,8 +238,8 @@ def execute(url: str, statement: str) -> object:
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
-    """Whether the condition becomes true in time."""
+    """Whether the condition becomes true in time, if only for a moment."""
     deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
+    while not (met := condition()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return condition()
+    return met

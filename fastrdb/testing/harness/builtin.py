@@ -77,11 +77,13 @@ class Builtin:
     Attributes:
         code: Which templates it has.
         rows: How many rows there can be; there are some more names than rows.
+        by_name: Share of the reads of rows that are by name.
         schema: Where the table lies.
     """
 
     code: Literal["old", "new"]
     rows: int = 8
+    by_name: float = 0.45
     schema: str = ""
 
     def __call__(self) -> Subject:
@@ -129,10 +131,10 @@ class Builtin:
         return self._page(random, fields) if random.random() < 0.75 else Count(fields)
 
     def _row(self, random: Random) -> Row:
-        chance, key = random.random(), random.randint(1, self.rows)
-        if chance < 0.45:
+        if random.random() < self.by_name:
             return Row({"name": self._name(random)})
-        return Row({"id": key} if chance < 0.8 else {"id": key, "flag": True})
+        key = random.randint(1, self.rows)
+        return Row({"id": key} if random.random() < 0.7 else {"id": key, "flag": True})
 
     def _page(self, random: Random, fields: dict[str, Any]) -> Page:
         chance = random.random()

@@ -48,6 +48,7 @@ class Weather:
         cut_every_s: Mean time between cuts of a connection of each writer process, by PostgreSQL itself; 0 for never.
         evict_per_s: Cells, of those that were ever read, that each reader deletes in a storm; holds are left.
         evict_tokens: Share of these that are tokens.
+        evict_lists: Share of these that are the table's token ``all``, which lists the templates in use.
         cancelled: Share of the reads that are cancelled under way.
     """
 
@@ -62,6 +63,7 @@ class Weather:
     cut_every_s: float = 2.0
     evict_per_s: float = 20.0
     evict_tokens: float = 0.2
+    evict_lists: float = 0.3
     cancelled: float = 0.002
 
 

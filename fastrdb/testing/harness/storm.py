@@ -120,11 +120,11 @@ class Sky:
                 self.tokens[token] = None
 
     def victim(self) -> bytes | None:
-        """Give the key of a cell to delete; among tokens often that which lists the templates."""
+        """Give the key of a cell to delete."""
         keys = list(self.entries)
         if self.random.random() < self.weather.evict_tokens:
             keys = list(self.tokens)
-            if self.random.random() < 0.3:
+            if self.random.random() < self.weather.evict_lists:
                 keys = [key for key in keys if key.endswith(b":all")]
         return self.random.choice(keys) if keys else None
 
@@ -170,9 +170,12 @@ class StormyStore:
         return replies
 
     def post(self, commands: Sequence[Command], *, bulk: bool = False) -> Awaitable[list[Reply]]:
-        """Send commands; a fill may be late."""
+        """Send commands: those of a write as ``run`` does; a fill may be late."""
         sky = self._sky
-        if any(isinstance(command, Fill) for command in commands) and sky.strikes("fill"):
+        kinds = {type(command) for command in commands}
+        if kinds & {HoldTable, Release, ReleaseTable}:
+            return asyncio.ensure_future(self.run(commands, bulk=bulk))
+        if Fill in kinds and sky.strikes("fill"):
             return asyncio.ensure_future(self._late(commands, bulk))
         return self._store.post(commands, bulk=bulk)
 
