@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from ..cache.cache import Cache
 from ..db.sessions import Place
 from ..errors import EmptyInput, UnsupportedModel, UsageError
-from ..writes.effects import MAX_CELLS
+from ..writes.touched import MAX_CELLS
 from .arrays import Batch, insert_of_arrays, takes_arrays
 from .changes import Changes
 from .core import UNSET, C, M, MaybeDatabase, MaybeRedis, R, U, Unset

@@ -15,8 +15,8 @@ from sqlalchemy.orm.attributes import instance_state, set_committed_value
 from ..cache.cache import Cache
 from ..db.sessions import Place
 from ..errors import EmptyInput, KeyMismatch, MultipleFound, NotFound, UnknownField, UsageError
-from ..writes.effects import Through
 from ..writes.templates import templates_of
+from ..writes.touched import Through
 from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, U, Unset
 from .execution import Query, read_back
 from .keyspace import key_of_row

@@ -62,9 +62,9 @@ class Invalidation(Core[M, C, U, R]):
             return
         effects = CacheEffects(cache)
         if pattern is not None:
-            effects.directories.add(directory_key(self._directory(self._space(cache), pattern, key)))
+            effects.touch().directories.add(directory_key(self._directory(self._space(cache), pattern, key)))
         else:
-            write = effects.table(self._model.table)
+            write = effects.touch().table(self._model.table)
             write.everything = not key
             write.images.append({self._column(name): value for name, value in key.items()})
         await effects.hold()
@@ -76,8 +76,9 @@ class Invalidation(Core[M, C, U, R]):
         if cache is not None:
             roots = {directory_key((cache.prefix + template.root).encode()) for template in self._templates()}
             effects = CacheEffects(cache)
-            effects.directories |= roots
-            effects.table(self._model.table).everything = True
+            touched = effects.touch()
+            touched.directories |= roots
+            touched.table(self._model.table).everything = True
             await effects.hold()
             await effects.release(committed=True)
 

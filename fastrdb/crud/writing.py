@@ -15,9 +15,10 @@ from sqlalchemy.util import await_only
 from ..cache.cache import Cache
 from ..db.sessions import Place, SessionFactory, joins, place_of
 from ..errors import FastRDBError, MultipleFound, NotFound, SessionRefused
-from ..writes.effects import Effects, Through
+from ..writes.effects import Effects
 from ..writes.outcome import did_not_commit, finish
 from ..writes.reach import reached_by_any_write
+from ..writes.touched import Through
 from ..writes.transaction import commit, effects_on, follow
 from .execution import connect, run_sync
 from .integrity import translated
@@ -172,7 +173,7 @@ class Writer:
 
     def _record(self, effects: Effects, written: Written) -> None:
         assert self.cache is not None
-        touched = effects.of(self.cache)
+        touched = effects.of(self.cache).touch()
         touched.directories |= written.directories
         write = touched.table(self.table)
         write.images += written.images

@@ -45,7 +45,7 @@ class Reader:
     async def _load(self, fills: bool) -> Loaded[int]:
         selected = self.version
         effects = CacheEffects(self._cache)
-        effects.table(ROWS).images.append({"id": 1})
+        effects.touch().table(ROWS).images.append({"id": 1})
         await effects.hold()
         self.version += 1
         await effects.release(committed=True)
