@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from typing import Any
 
+from asyncpg import InternalClientError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
@@ -73,7 +74,7 @@ class Writer:
         except (NotFound, UniqueViolation, Rollback):
             return False
         except DBAPIError as error:
-            if not error.connection_invalidated and getattr(error.orig, "sqlstate", None) not in _EXPECTED:
+            if not _expected(error):
                 raise
             return False
         return True
@@ -193,3 +194,11 @@ class Writer:
         read = self._subject.read(self._random)
         if isinstance(read, Row):
             await self._subject.crud.get_or_none(session, self._cache, **read.fields)
+
+
+def _expected(error: DBAPIError) -> bool:
+    """Tell whether other writers, or the end of its connection, explain why a write failed."""
+    driver_error = error.orig.__cause__ if error.orig is not None else None
+    # What asyncpg says when it has read that its connection is to end, and not yet its end.
+    ending = isinstance(driver_error, InternalClientError)
+    return ending or error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _EXPECTED

@@ -1,0 +1,28 @@
+"""The benchmarks run, each with the answers compared: their figures are nobody's test."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-W", "error", "-m", "benchmarks", "--quick"]
+
+
+def test_every_work_runs(postgres_url: str, valkey_url: str, tmp_path: Path) -> None:
+    """A quick run measures every work, beside the target of each."""
+    figures = tmp_path / "figures.json"
+    servers = ["--postgres", postgres_url, "--redis", valkey_url, "--json", str(figures)]
+    done = subprocess.run([*COMMAND, *servers], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    works = json.loads(figures.read_text())["works"]
+    assert [work[0]["target"] for work in works] == [1.05, 0.22, 1.15, 1.05, 0.5, 1.35, 1.35, 0.9]
+    assert all(figure["seconds"] > 0 for work in works for figure in work)
+
+
+def test_a_work_that_is_not_there_is_refused(postgres_url: str, valkey_url: str) -> None:
+    """The names of the works are told to who asks for another one."""
+    command = [*COMMAND, "cached_nothing", "--postgres", postgres_url, "--redis", valkey_url]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "cached_get, cached_get_64" in done.stderr
