@@ -113,7 +113,7 @@ class Invalidation(Core[M, C, U, R]):
         return Explanation(
             entry=entry.decode(),
             tokens={k.decode(): _shown(c) for k, c in zip(scope.tokens, found[1], strict=True)},
-            state="hit" if served else _why_not(found[0], found[1]),
+            state="hit" if served else _why_not(found[0], found[1][: len(scope.value_tokens)]),
             held_until_ms=_holders([found[0], *found[1]]),
             templates=_templates(all_cell if not isinstance(all_cell, tuple) else None),
             life_ms=remaining,

@@ -89,7 +89,10 @@ class RowKeys:
         self._kept = [self._templates.own(text, prefix)]
         self._tokens = Tokens(model, layout, template, prefix)
         own_any, _ = table_keys(model.table, prefix)
-        self._nulls = () if self.bound.exact else (own_any,)
+        # A row that the database takes for equal may come: to be found instead of nothing, or, where no unique key
+        # forbids it, beside the one that was found, which are then too many.
+        inexact = () if self.bound.exact else (own_any,)
+        self._nulls, self._values = (inexact, ()) if self.unique else ((), inexact)
         # The text, because another crud's template may give the same key for another row: user:{id}, user:{number}.
         self._context = prefix.encode() + b"\n" + layout.fingerprint + b"row " + self.listed
         self._parts = parts
@@ -104,7 +107,7 @@ class RowKeys:
         """Give the scope of the same row asked for with further filters: the directory ``<entry>:`` ages it, too."""
         if len(self._kept) == 1:
             self._kept.append(self._templates.own(self._text + ":", self.prefix))
-        tokens = [*self._tokens.of(key), directory_key(entry + b":"), *more]
+        tokens = [*self._tokens.of(key), *self._values, directory_key(entry + b":"), *more]
         return Scope(tokens, self._nulls, self._context, self._parts)
 
     def _scope(self, tokens: tuple[bytes, ...]) -> Scope:
@@ -112,7 +115,7 @@ class RowKeys:
         if found is None:
             if len(self._scopes) > 10_000:
                 self._scopes.clear()
-            found = self._scopes[tokens] = Scope(tokens, self._nulls, self._context, self._parts)
+            found = self._scopes[tokens] = Scope((*tokens, *self._values), self._nulls, self._context, self._parts)
         return found
 
 

@@ -625,3 +625,34 @@ async def test_several_rows_under_one_key(sqlite_url: str) -> None:
             assert (await session.execute(select(func.count()).select_from(Tag))).scalar() == 2
         await crud.delete(db=db, redis=cache, id=second.id)
         assert await crud.get(db=db, redis=cache, name="a") == first
+
+
+async def test_several_rows_that_the_database_takes_for_equal(sqlite_url: str) -> None:
+    """Where no unique key forbids it, a second row in another spelling is seen by readers of the first one, too."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Nick(Base):
+        __tablename__ = "nicks"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column(String(20, collation="NOCASE"))
+
+    class NickIn(BaseModel):
+        name: str
+
+    class NickOut(Answer):
+        id: int
+        name: str
+
+    crud = Crud[Nick, NickIn, NickIn, NickOut](Nick, NickOut, "nick:{name}")
+    async with database(sqlite_url, Base.metadata) as db, Cache.from_url("memory://") as cache:
+        first = await crud.create(db=db, redis=cache, obj_in=NickIn(name="john"))
+        for _ in range(2):
+            assert await crud.get(db=db, redis=cache, name="john") == first
+        assert cache.stats.hits == 1
+        second = await crud.create(db=db, redis=cache, obj_in=NickIn(name="JOHN"))
+        with pytest.raises(MultipleFound):
+            await crud.get(db=db, redis=cache, name="john")
+        await crud.delete(db=db, redis=cache, id=second.id)
+        assert await crud.get(db=db, redis=cache, name="john") == first
