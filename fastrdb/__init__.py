@@ -2,7 +2,7 @@
 
 from .cache.cache import Cache
 from .cache.stats import Stats
-from .crud.core import UNSET
+from .crud.arguments import UNSET
 from .crud.crud import Crud
 from .crud.invalidation import Explanation
 from .crud.pages import PaginatedResponse

@@ -14,9 +14,10 @@ from ..cache.cache import Cache
 from ..db.sessions import Place
 from ..errors import EmptyInput, UnsupportedModel, UsageError
 from ..writes.touched import MAX_CELLS
+from .arguments import UNSET, MaybeDatabase, MaybeRedis, Unset
 from .arrays import Batch, insert_of_arrays, takes_arrays
 from .changes import Changes
-from .core import UNSET, C, M, MaybeDatabase, MaybeRedis, R, U, Unset
+from .core import C, M, R, U
 from .statements import Creation, Returned
 from .writing import Done, Written
 

@@ -17,7 +17,8 @@ from ..db.sessions import Place
 from ..errors import EmptyInput, KeyMismatch, MultipleFound, NotFound, UnknownField, UsageError
 from ..writes.templates import templates_of
 from ..writes.touched import Through
-from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, U, Unset
+from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Unset
+from .core import C, Core, M, R, U
 from .execution import Query, read_back
 from .keyspace import key_of_row
 from .statements import Change, Creation, Returned, build_change, build_creation, setting

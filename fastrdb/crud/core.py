@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum
-from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, cast, get_args
+from typing import Any, ClassVar, Final, Generic, cast, get_args
 
 from pydantic import BaseModel
-from redis.asyncio import Redis
 from sqlalchemy import Column, ColumnElement, Row, Select, select
 from sqlalchemy.engine.default import StrCompileDialect
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -19,12 +16,13 @@ from ..cache.cache import Cache
 from ..cache.cache import resolve as resolve_cache
 from ..cache.protocol import ALL_PARTS
 from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
-from ..db.sessions import Database, Place, Places, SessionFactory, answers_from_cache
+from ..db.sessions import Place, Places, SessionFactory, answers_from_cache
 from ..db.sessions import resolve as resolve_database
 from ..errors import CacheUnavailable, ConfigurationError, RedisRefused, TemplateError
-from ..filters import Analysis, Filter, analyse, parse, reads_other_rows
+from ..filters import Analysis, analyse, parse, reads_other_rows
 from ..keys import RESERVED, Pattern, Template, check_list_template, check_row_template, check_templates
 from ..writes.templates import any_key, table_keys
+from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
 from .execution import Query, fetch
 from .keyspace import Keyspace, Layout, Scope
 from .model import Model
@@ -37,71 +35,9 @@ R = TypeVar("R", bound=BaseModel, default=Any)
 T = TypeVar("T")
 
 
-class Unset(Enum):
-    """The type of ``UNSET``, which stands for an argument that was not given; ``None`` is a value."""
-
-    UNSET = "UNSET"
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-
-UNSET: Final = Unset.UNSET
-MaybeRedis: TypeAlias = "Redis | Cache | Unset | None"
-MaybeDatabase: TypeAlias = "Database | None"
-Filters: TypeAlias = "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None"
-
 _DIALECT = StrCompileDialect()
 _NO_TABLES: Final = frozenset[str]()
 _STATEMENTS = 500  # shapes of statements that one crud keeps
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a statement was asked for, parsed.
-
-    Attributes:
-        filter: The keyword filters.
-        where: The caller's own expression.
-        where_text: Its canonical text, for keys.
-        tables: Names of the other tables that the filters and the expression read.
-        uncacheable: Why the result may not be cached, if so.
-        given: The filters as given, for errors.
-    """
-
-    filter: Filter
-    where: ColumnElement[bool] | None
-    where_text: str | None
-    tables: frozenset[str]
-    uncacheable: str | None
-    given: Mapping[str, Any]
-
-    @property
-    def equal(self) -> frozenset[str]:
-        """Names of the fields that must equal a value, which is not NULL."""
-        return frozenset([name for name, value in self.filter.plain.items() if value is not None])
-
-    def extras(self, besides: frozenset[str], order: object = None) -> object | None:
-        """Give what the key must hold besides the template's own fields; ``None`` for nothing."""
-        rest = self.filter.canonical_without(besides)
-        nothing = rest is None and self.where_text is None and order is None
-        return None if nothing else [rest, self.where_text, order]
-
-
-class Sources(NamedTuple):
-    """Where the answers of a call come from.
-
-    Attributes:
-        db: The session, or the factory.
-        place: Where its statements go.
-        cache: The cache, or ``None``.
-        space: The crud's keys in that cache.
-    """
-
-    db: AsyncSession | SessionFactory
-    place: Place
-    cache: Cache | None
-    space: Keyspace | None
 
 
 class Core(Generic[M, C, U, R]):

@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, func, select
 
 from ..cache.reads import Loaded
 from ..keys import suffix
-from .core import UNSET, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, U, refused
+from .arguments import UNSET, Filters, MaybeDatabase, MaybeRedis
+from .core import C, Core, M, R, U, refused
 from .execution import Query
 
 

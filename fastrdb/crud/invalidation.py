@@ -14,7 +14,8 @@ from ..errors import ConfigurationError, InputError, TemplateError, UnknownField
 from ..keys import BoundTemplate, Pattern, suffix
 from ..writes.effects import CacheEffects
 from ..writes.templates import directory_key
-from .core import UNSET, C, Core, M, MaybeDatabase, MaybeRedis, R, U
+from .arguments import UNSET, MaybeDatabase, MaybeRedis
+from .core import C, Core, M, R, U
 from .keyspace import Keyspace, Scope
 
 

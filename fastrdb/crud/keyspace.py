@@ -92,7 +92,8 @@ class RowKeys:
         # A row that the database takes for equal may come: to be found instead of nothing, or, where no unique key
         # forbids it, beside the one that was found, which are then too many.
         inexact = () if self.bound.exact else (own_any,)
-        self._nulls, self._values = (inexact, ()) if self.unique else ((), inexact)
+        self._nulls = inexact if self.unique else ()
+        self._values = () if self.unique else inexact
         # The text, because another crud's template may give the same key for another row: user:{id}, user:{number}.
         self._context = prefix.encode() + b"\n" + layout.fingerprint + b"row " + self.listed
         self._parts = parts

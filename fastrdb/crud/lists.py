@@ -11,7 +11,8 @@ from sqlalchemy import BigInteger, ColumnElement, Select, bindparam
 from ..cache.reads import Loaded
 from ..errors import OutOfRange, UnknownField
 from ..keys import suffix
-from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, Sources, U, refused
+from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
+from .core import C, Core, M, R, U, refused
 from .execution import Query
 from .keyspace import ListKeys
 

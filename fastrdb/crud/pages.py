@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement
 from typing_extensions import TypeVar
 
 from ..errors import OutOfRange
-from .core import UNSET, C, Filters, M, MaybeDatabase, MaybeRedis, R, U
+from .arguments import UNSET, Filters, MaybeDatabase, MaybeRedis
+from .core import C, M, R, U
 from .counting import Counting
 from .lists import Lists
 

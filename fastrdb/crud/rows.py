@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, select
 from ..cache.reads import NULL, Loaded
 from ..errors import MissingKeyField, MultipleFound, NotFound
 from ..keys import suffix
-from .core import UNSET, Asked, C, Core, Filters, M, MaybeDatabase, MaybeRedis, R, Sources, U, refused
+from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
+from .core import C, Core, M, R, U, refused
 from .execution import Query
 from .keyspace import RowKeys, Scope, key_of_row
 

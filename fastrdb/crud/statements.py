@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Column, ColumnElement, Executable, Row, Table, bindparam, delete, insert, select, update
 
 from ..writes.reach import reached_by_delete, reached_by_update
-from .core import Asked
+from .arguments import Asked
 from .model import Model
 
 

@@ -1,0 +1,80 @@
+"""What the methods of Crud are given: a database, a cache, filters; as given, and as understood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from redis.asyncio import Redis
+from sqlalchemy import ColumnElement
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ..cache.cache import Cache
+from ..db.sessions import Database, Place, SessionFactory
+from ..filters import Filter
+from .keyspace import Keyspace
+
+
+class Unset(Enum):
+    """The type of ``UNSET``, which stands for an argument that was not given; ``None`` is a value."""
+
+    UNSET = "UNSET"
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = Unset.UNSET
+MaybeRedis: TypeAlias = "Redis | Cache | Unset | None"
+MaybeDatabase: TypeAlias = "Database | None"
+Filters: TypeAlias = "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a statement was asked for, parsed.
+
+    Attributes:
+        filter: The keyword filters.
+        where: The caller's own expression.
+        where_text: Its canonical text, for keys.
+        tables: Names of the other tables that the filters and the expression read.
+        uncacheable: Why the result may not be cached, if so.
+        given: The filters as given, for errors.
+    """
+
+    filter: Filter
+    where: ColumnElement[bool] | None
+    where_text: str | None
+    tables: frozenset[str]
+    uncacheable: str | None
+    given: Mapping[str, Any]
+
+    @property
+    def equal(self) -> frozenset[str]:
+        """Names of the fields that must equal a value, which is not NULL."""
+        return frozenset([name for name, value in self.filter.plain.items() if value is not None])
+
+    def extras(self, besides: frozenset[str], order: object = None) -> object | None:
+        """Give what the key must hold besides the template's own fields; ``None`` for nothing."""
+        rest = self.filter.canonical_without(besides)
+        nothing = rest is None and self.where_text is None and order is None
+        return None if nothing else [rest, self.where_text, order]
+
+
+class Sources(NamedTuple):
+    """Where the answers of a call come from.
+
+    Attributes:
+        db: The session, or the factory.
+        place: Where its statements go.
+        cache: The cache, or ``None``.
+        space: The crud's keys in that cache.
+    """
+
+    db: AsyncSession | SessionFactory
+    place: Place
+    cache: Cache | None
+    space: Keyspace | None
