@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import CheckConstraint, Column, Index, MetaData, Table
 from sqlalchemy.orm import Mapper
+from sqlalchemy.schema import conv
 
 from .naming import create_check_constraint_name, create_index_name
 
@@ -59,4 +60,4 @@ def add_index(table: Table, *names: str) -> None:
 
 def add_check(table: Table, word: str, condition: Any) -> None:
     """Add a CHECK."""
-    table.append_constraint(CheckConstraint(condition, name=create_check_constraint_name(table.name, word)))
+    table.append_constraint(CheckConstraint(condition, name=conv(create_check_constraint_name(table.name, word))))
