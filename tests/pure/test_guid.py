@@ -3,6 +3,7 @@
 import time
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -62,6 +63,13 @@ def test_types_of_the_databases(dialect: Any, key: str, moment: str) -> None:
     text = str(CreateTable(TABLE).compile(dialect=dialect))
     assert f"id {key} NOT NULL" in text
     assert f"at {moment}" in text
+
+
+def test_types_are_written_down_as_they_are_imported() -> None:
+    """What a migration writes of a type is what it can import and call."""
+    for type_ in (GUID(), UTCDateTime()):
+        written = f"{type(type_).__module__}.{type_!r}"
+        assert type(eval(written, {"fastrdb": import_module("fastrdb")})) is type(type_)
 
 
 def test_text_is_taken_for_a_uuid() -> None:

@@ -16,6 +16,7 @@ _MS = 1_000_000  # in nanoseconds
 class GUID(TypeDecorator[uuid.UUID]):
     """A ``uuid.UUID``: PostgreSQL's own type, elsewhere CHAR(36) in the usual form; text is taken, too."""
 
+    __module__ = "fastrdb.db"  # where migrations, which write the type down, import it from
     impl = CHAR(36)
     cache_ok = True
     values_like: ClassVar[TypeEngine[Any]] = Uuid()
@@ -34,6 +35,9 @@ class GUID(TypeDecorator[uuid.UUID]):
     def process_result_value(self, value: Any, dialect: Dialect) -> uuid.UUID | None:
         """Bring a value from the driver."""
         return value if value is None or isinstance(value, uuid.UUID) else uuid.UUID(value)
+
+    def __repr__(self) -> str:
+        return "GUID()"
 
 
 def uuid7() -> uuid.UUID:

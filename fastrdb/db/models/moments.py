@@ -18,6 +18,7 @@ class UTCDateTime(TypeDecorator[datetime]):
     One that is given without a zone counts as UTC.
     """
 
+    __module__ = "fastrdb.db"  # where migrations, which write the type down, import it from
     impl = DateTime(timezone=True)
     cache_ok = True
     values_like: ClassVar[TypeEngine[Any]] = DateTime(timezone=True)
@@ -41,6 +42,9 @@ class UTCDateTime(TypeDecorator[datetime]):
     def coerce_compared_value(self, op: Any, value: Any) -> TypeEngine[Any]:
         """Give the type of the other side: a timedelta is none of these."""
         return self if isinstance(value, datetime) else self.impl_instance.coerce_compared_value(op, value)
+
+    def __repr__(self) -> str:
+        return "UTCDateTime()"
 
 
 class utc_now(FunctionElement[datetime]):

@@ -65,5 +65,5 @@ class SoftDeleteMixin(Mapping):
         columns = columns_of(table, "is_active", "deleted_at")
         if columns is not None:
             active, deleted = columns
-            add_check(table, "soft_delete", active.is_(True) == deleted.is_(None))
+            add_check(table, "soft_delete", active == deleted.is_(None))
             add_index(table, "is_active", "deleted_at")
