@@ -17,6 +17,7 @@ FastRDBError
 │   └── RedisRefused            ``redis`` was forgotten, or is no client and no Cache
 ├── NotFound                    also sqlalchemy.exc.NoResultFound
 ├── MultipleFound               also sqlalchemy.exc.MultipleResultsFound
+├── Conflict                    also sqlalchemy.orm.exc.StaleDataError; someone else wrote the row first
 ├── IntegrityViolation          also sqlalchemy.exc.IntegrityError; the driver's error is its cause
 │   ├── UniqueViolation
 │   ├── ForeignKeyViolation
@@ -36,6 +37,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from sqlalchemy import exc as sa
+from sqlalchemy.orm.exc import StaleDataError
 
 
 class FastRDBError(Exception):
@@ -249,6 +251,27 @@ class MultipleFound(FastRDBError, sa.MultipleResultsFound):
         return (
             f"several {self.model} rows with {_words(self.criterion)}; nothing was changed: "
             "add filters until one row is left"
+        )
+
+
+class Conflict(FastRDBError, StaleDataError):
+    """The row has another version than the caller saw: someone else wrote it since. Nothing was changed.
+
+    Attributes:
+        model: Name of the model.
+        criterion: The filters, as given.
+        seen: The version that the caller named.
+        current: The one that the row has now.
+    """
+
+    def __init__(self, model: str, criterion: dict[str, Any], seen: object, current: object) -> None:
+        super().__init__(model, criterion, seen, current)
+        self.model, self.criterion, self.seen, self.current = model, criterion, seen, current
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model} with {_words(self.criterion)} has version {self.current!r} by now, not {self.seen!r}; "
+            "nothing was changed: read the row again, and decide anew"
         )
 
 

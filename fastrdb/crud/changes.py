@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cache as once
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,18 +15,21 @@ from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from ..cache.cache import Cache
 from ..db.sessions import Place
-from ..errors import EmptyInput, KeyMismatch, MultipleFound, NotFound, UnknownField, UsageError
+from ..errors import EmptyInput, KeyMismatch, MultipleFound, UnknownField, UsageError
 from ..writes.templates import templates_of
 from ..writes.touched import Through
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Unset
-from .core import C, Core, M, R, U
+from .core import C, M, R, U
 from .execution import Query, read_back
 from .keyspace import key_of_row
 from .statements import Change, Creation, Returned, build_change, build_creation, setting
+from .versions import Versions
 from .writing import Done, Writer, Written
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-class Changes(Core[M, C, U, R]):
+
+class Changes(Versions[M, C, U, R]):
     """The writes of one row."""
 
     async def create(
@@ -80,20 +84,22 @@ class Changes(Core[M, C, U, R]):
 
         Args:
             db, redis, commit: As in ``create``.
-            obj_in: The update schema; only fields that were set are written, and ``None`` is NULL.
+            obj_in: The update schema; only fields that were set are written, and ``None`` is NULL. The version of a
+                model that counts versions is not written but compared, as if it were a filter.
             where: A SQLAlchemy expression that the row must satisfy, too.
             filters: Further filters, for fields whose names are arguments here.
-            **key: Filters that match exactly one row.
+            **key: Filters that match exactly one row; with a version, the one that the caller saw.
 
         Raises:
             NotFound: No row matches.
             MultipleFound: Several do; nothing is changed.
+            Conflict: The row has another version; nothing is changed.
             EmptyInput: No field was set, or no filter was given.
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused it.
         """
         database, place, cache, _ = self._sources(db, redis)
-        asked = self._criterion(key, filters, where)
         values = self._update_values(_schema_object(obj_in))
+        asked = self._criterion(key, filters, where, self._seen_version(key, values))
 
         def statements(connection: Connection, session: Session) -> Done[R]:
             return self._update(connection, session, cache, place, asked, values)
@@ -115,6 +121,7 @@ class Changes(Core[M, C, U, R]):
         Raises:
             NotFound: No row matches.
             MultipleFound: Several do; nothing is deleted.
+            Conflict: The row has another version than the filters say; nothing is deleted.
             EmptyInput: No filter was given.
             ForeignKeyViolation: Another row refers to it.
         """
@@ -191,10 +198,16 @@ class Changes(Core[M, C, U, R]):
 
     # -- statements
 
-    def _criterion(self, key: Mapping[str, Any], filters: Filters, where: ColumnElement[bool] | None) -> Asked:
+    def _criterion(
+        self,
+        key: Mapping[str, Any],
+        filters: Filters,
+        where: ColumnElement[bool] | None,
+        seen: Mapping[str, Any] = _NOTHING,
+    ) -> Asked:
         if not key and not filters and where is None:
             raise EmptyInput("the criterion", "name the row by its fields; a write without a condition is refused")
-        return self._asked(key, filters, where)
+        return self._asked({**key, **seen}, filters, where)
 
     def _update(
         self,
@@ -250,7 +263,7 @@ class Changes(Core[M, C, U, R]):
     ) -> Row[Any]:
         rows = connection.execute(statement, parameters).fetchall()
         if not rows:
-            raise NotFound(self._model.name, dict(asked.given))
+            raise self._missing(connection, asked)
         if len(rows) > 1:
             raise MultipleFound(self._model.name, dict(asked.given))
         return rows[0]

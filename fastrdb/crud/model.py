@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Index, Table, UniqueConstraint, inspect
+from sqlalchemy import Column, ColumnElement, Index, Integer, Table, UniqueConstraint, inspect
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.ext.hybrid import HybridExtensionType
 from sqlalchemy.orm import Mapper
@@ -28,6 +28,7 @@ class Model:
         unique: Sets of attribute names that a non-deferrable unique key covers; the primary key first.
         criteria: Conditions that every statement needs: the subclass, under single-table inheritance.
         identity: Values that every inserted row gets: the same, for INSERT.
+        version: The attribute that counts a row's versions, or ``None``.
     """
 
     def __init__(self, cls: type[Any]) -> None:
@@ -53,6 +54,9 @@ class Model:
         self.unique = _unique_keys(self.table, by_column, self.primary_key)
         self.criteria, self.identity = _single_table(mapper, by_column)
         self.factories = _default_factories(cls, self.columns)
+        self.version = _version(mapper, by_column)
+        if self.version is not None and self.columns[self.version].default is None:
+            self.factories[self.version] = _first_version
 
     def covers_unique_key(self, names: Mapping[str, Any] | frozenset[str]) -> bool:
         """Tell whether equality of the named attributes can match one row at most."""
@@ -143,6 +147,18 @@ def _single_table(
         raise UnsupportedModel(mapper.class_.__name__, "polymorphic_on must be a mapped column")
     values = {by_column[discriminator]: mapper.polymorphic_identity}
     return (discriminator.in_(identities),), values
+
+
+def _version(mapper: Mapper[Any], by_column: Mapping[Column[Any], str]) -> str | None:
+    """Name the version attribute, where its values are counted; others are the ORM's own business."""
+    column, generate = mapper.version_id_col, mapper.version_id_generator
+    if not isinstance(column, Column) or column not in by_column or not callable(generate):
+        return None
+    return by_column[column] if isinstance(column.type, Integer) and generate(41) == 42 else None
+
+
+def _first_version() -> int:
+    return 1
 
 
 def _default_factories(cls: type[Any], columns: Mapping[str, Column[Any]]) -> dict[str, Any]:

@@ -115,7 +115,11 @@ def setting(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sets(model: Model, names: Sequence[str]) -> dict[str, Any]:
     columns = [(name, model.columns[name]) for name in names]
-    return {column.key: bindparam(_set_parameter(name), type_=column.type) for name, column in columns}
+    found: dict[str, Any] = {c.key: bindparam(_set_parameter(name), type_=c.type) for name, c in columns}
+    if model.version is not None:
+        counted = model.columns[model.version]
+        found[counted.key] = counted + 1
+    return found
 
 
 def _set_parameter(name: str) -> str:
@@ -142,7 +146,8 @@ def _named(table: Table, names: Iterable[str]) -> list[tuple[str, Column[Any]]]:
 
 
 def _assigned(model: Model, names: Iterable[str]) -> frozenset[str]:
-    named = {model.columns[name].name for name in names}
+    counted = [model.version] if model.version is not None else []
+    named = {model.columns[name].name for name in (*names, *counted)}
     by_itself = {
         c.name for c in model.table.columns if c.onupdate is not None or c.server_onupdate is not None or c.computed
     }

@@ -14,7 +14,7 @@ from sqlalchemy.util import await_only
 
 from ..cache.cache import Cache
 from ..db.sessions import Place, SessionFactory, joins, place_of
-from ..errors import FastRDBError, MultipleFound, NotFound, SessionRefused
+from ..errors import Conflict, FastRDBError, MultipleFound, NotFound, SessionRefused
 from ..writes.effects import Effects
 from ..writes.outcome import did_not_commit, finish
 from ..writes.reach import reached_by_any_write
@@ -222,6 +222,6 @@ class Writer:
 
 def _may_stay(error: BaseException, writes: int) -> bool:
     """Tell whether a caller who goes on after the error, and commits, may commit something of the failed write."""
-    if isinstance(error, (NotFound, MultipleFound)):
+    if isinstance(error, (Conflict, NotFound, MultipleFound)):
         return False  # which are raised before anything is changed
     return writes > isinstance(error, DBAPIError)  # the statement that the database refused has changed nothing

@@ -1,6 +1,57 @@
-"""Sessions: what a ``db`` argument may be, and dependencies for request handlers."""
+"""Sessions: what a ``db`` argument may be, and dependencies for request handlers. Models: bases and column mixins."""
 
 from .dependencies import Dependency, Opened, async_get_db, get_redis
+from .models import (
+    GUID,
+    AuditMixin,
+    Base,
+    BaseModel,
+    Conventions,
+    FullAuditMixin,
+    SoftDeleteAuditMixin,
+    SoftDeleteMixin,
+    SortableKeyMixin,
+    TenantAuditMixin,
+    TenantAwareMixin,
+    TimestampMixin,
+    UTCDateTime,
+    VersionedMixin,
+    create_check_constraint_name,
+    create_foreign_key_name,
+    create_index_name,
+    create_unique_constraint_name,
+    naming_convention,
+    utc_now,
+    uuid7,
+)
 from .sessions import Database, SessionFactory
 
-__all__ = ["Database", "Dependency", "Opened", "SessionFactory", "async_get_db", "get_redis"]
+__all__ = [
+    "GUID",
+    "AuditMixin",
+    "Base",
+    "BaseModel",
+    "Conventions",
+    "Database",
+    "Dependency",
+    "FullAuditMixin",
+    "Opened",
+    "SessionFactory",
+    "SoftDeleteAuditMixin",
+    "SoftDeleteMixin",
+    "SortableKeyMixin",
+    "TenantAuditMixin",
+    "TenantAwareMixin",
+    "TimestampMixin",
+    "UTCDateTime",
+    "VersionedMixin",
+    "async_get_db",
+    "create_check_constraint_name",
+    "create_foreign_key_name",
+    "create_index_name",
+    "create_unique_constraint_name",
+    "get_redis",
+    "naming_convention",
+    "utc_now",
+    "uuid7",
+]

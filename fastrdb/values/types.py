@@ -31,6 +31,9 @@ def kind_of(type_: TypeEngine[Any]) -> Kind:
 
 
 def _single(type_: TypeEngine[Any]) -> Kind:
+    like = getattr(type_, "values_like", None)
+    if isinstance(like, TypeEngine):  # a decorator that says which type its values are those of, hooks or not
+        return kind_of(like)
     if isinstance(type_, TypeDecorator) and not isinstance(type_, sa.Interval):
         return opaque.unknown() if _has_hooks(type_) else kind_of(type_.impl_instance)._replace(exact=False)
     by_class = (build for class_, build in _BY_CLASS if isinstance(type_, class_))
