@@ -3,31 +3,49 @@
 FastRDBError
 ├── ConfigurationError          a crud, a cache or a model is built wrongly; raised at construction
 │   ├── TemplateError           a key template cannot work
-│   └── UnsupportedModel        the model or the schema needs what fastrdb cannot do
-├── InputError (ValueError)     a call's arguments are wrong; nothing was sent
-│   ├── UnknownField            no such field; names the valid ones
-│   ├── UnknownOperator         no such filter operator; names the valid ones
-│   ├── MissingKeyField         the template's field was not given
-│   ├── ValueRefused            the column's type does not take the value
-│   ├── KeyMismatch             a key field differs from the row that was written
-│   ├── OutOfRange              limit or page
-│   └── EmptyInput              nothing to write, or an update that sets nothing
+│   ├── UnsupportedModel        the model or the schema needs what fastrdb cannot do
+│   ├── SettingRefused          a setting is missing or has no meaning; also ValueError
+│   │   └── UrlRefused          a URL is malformed, or names an unknown or a sync driver
+│   └── MissingExtra            a package of an extra is not installed; also ImportError
+├── NotStarted                  a manager before startup(); also RuntimeError
+│   └── DatabaseDependencyError the dependencies were used before they were configured
+├── ValidationError             what was to be written is refused, by fastrdb or by the database
+│   ├── InputError (ValueError) a call's arguments are wrong; nothing was sent
+│   │   ├── UnknownField        no such field; names the valid ones
+│   │   ├── UnknownOperator     no such filter operator; names the valid ones
+│   │   ├── MissingKeyField     the template's field was not given
+│   │   ├── ValueRefused        the column's type does not take the value
+│   │   ├── KeyMismatch         a key field differs from the row that was written
+│   │   ├── OutOfRange          limit or page
+│   │   └── EmptyInput          nothing to write, or an update that sets nothing
+│   └── IntegrityViolation      also sqlalchemy.exc.IntegrityError; the driver's error is its cause
+│       ├── UniqueViolation
+│       ├── ForeignKeyViolation
+│       ├── NotNullViolation
+│       └── CheckViolation
 ├── UsageError (TypeError)      the wrong kind of object
 │   ├── SessionRefused          ``db`` is no AsyncSession and no factory of one, or one that cannot be used
 │   └── RedisRefused            ``redis`` was forgotten, or is no client and no Cache
 ├── NotFound                    also sqlalchemy.exc.NoResultFound
 ├── MultipleFound               also sqlalchemy.exc.MultipleResultsFound
 ├── Conflict                    also sqlalchemy.orm.exc.StaleDataError; someone else wrote the row first
-├── IntegrityViolation          also sqlalchemy.exc.IntegrityError; the driver's error is its cause
-│   ├── UniqueViolation
-│   ├── ForeignKeyViolation
-│   ├── NotNullViolation
-│   └── CheckViolation
+├── DatabaseUnavailable         the database cannot be reached; also the builtin ConnectionError
+├── TransactionError            no such savepoint, or no transaction to do this in
+├── MigrationError              a migration cannot be run
+├── SchemaError                 a tenant's schema cannot be used
+├── LockError                   a lock could not do what was asked of it
+│   ├── LockTimeout             others held it for longer than one was willing to wait; also TimeoutError
+│   └── LockNotAcquired         it is not held by who wants to release or renew it
 └── CacheError
     ├── CacheUnavailable        Redis did not answer in time
     ├── CacheClosed             the cache, or its event loop, was closed
     ├── CacheShared             ``memory://`` was opened by a second process
-    └── ServerRefused           the server is too old, or its settings break the protocol
+    ├── ServerRefused           the server is too old, or its settings break the protocol
+    └── SerializationFailed     a value has no form that could be stored, or one that cannot be read
+
+Further names for the same classes: ``DatabaseError`` (FastRDBError), ``DatabaseConnectionError`` (DatabaseUnavailable),
+``ConstraintError`` (IntegrityViolation), ``UniqueConstraintError``, ``ForeignKeyError``, ``LockTimeoutError``,
+``LockNotAcquiredError``, ``CacheConnectionError`` (CacheUnavailable), ``CacheSerializationError``.
 """
 
 from __future__ import annotations
@@ -78,7 +96,54 @@ class UnsupportedModel(ConfigurationError):
         return f"{self.subject}: {self.problem}"
 
 
-class InputError(FastRDBError, ValueError):
+class SettingRefused(ConfigurationError, ValueError):
+    """A setting is missing, or its value means nothing.
+
+    Attributes:
+        setting: Name of the argument, or of the environment variable.
+    """
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(setting, problem)
+        self.setting, self.problem = setting, problem
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.problem}"
+
+
+class UrlRefused(SettingRefused):
+    """A URL cannot be used; the message says what to write, and never repeats a password."""
+
+
+class MissingExtra(ConfigurationError, ImportError):
+    """An optional package is not installed.
+
+    Attributes:
+        package: What Python could not import.
+        extra: The extra of fastrdb that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(package, extra)
+        self.package, self.extra = package, extra
+
+    def __str__(self) -> str:
+        return f"{self.package} is not installed: pip install 'fastrdb[{self.extra}]'"
+
+
+class NotStarted(FastRDBError, RuntimeError):
+    """Something was used before it was started, or after it was shut down."""
+
+
+class DatabaseDependencyError(NotStarted):
+    """The dependencies of request handlers were asked for before ``configure_database_dependencies``."""
+
+
+class ValidationError(FastRDBError):
+    """What was to be written is not valid: fastrdb refused the arguments, or the database the row."""
+
+
+class InputError(ValidationError, ValueError):
     """The arguments of a call are wrong. Nothing was sent to the database or to Redis."""
 
 
@@ -275,7 +340,7 @@ class Conflict(FastRDBError, StaleDataError):
         )
 
 
-class IntegrityViolation(FastRDBError, sa.IntegrityError):
+class IntegrityViolation(ValidationError, sa.IntegrityError):
     """The database refused a write because of a constraint; nothing was written.
 
     Attributes:
@@ -320,6 +385,34 @@ class CheckViolation(IntegrityViolation):
     _what = "the row does not satisfy the check"
 
 
+class DatabaseUnavailable(FastRDBError, ConnectionError):
+    """The database cannot be reached, or refuses the connection; the driver's error is the cause."""
+
+
+class TransactionError(FastRDBError):
+    """A transaction is not in the state that the call needs; nothing was sent."""
+
+
+class MigrationError(FastRDBError):
+    """A migration cannot be run; the message says which, and what to change."""
+
+
+class SchemaError(FastRDBError):
+    """A tenant's schema cannot be used, created or dropped."""
+
+
+class LockError(FastRDBError):
+    """A lock could not do what was asked of it."""
+
+
+class LockTimeout(LockError, TimeoutError):
+    """Others held the lock for longer than the caller was willing to wait."""
+
+
+class LockNotAcquired(LockError):
+    """The lock is not held, or no longer, by the one who wants to use, renew or release it."""
+
+
 class CacheError(FastRDBError):
     """The cache could not do what was asked of it."""
 
@@ -338,6 +431,21 @@ class CacheShared(CacheError):
 
 class ServerRefused(CacheError):
     """The Redis server is too old for the protocol, or a setting of it would break the promise."""
+
+
+class SerializationFailed(CacheError):
+    """A value has no form in which it could be stored, or what is stored cannot be read."""
+
+
+DatabaseError = FastRDBError
+DatabaseConnectionError = DatabaseUnavailable  # not ConnectionError: a star import would hide the builtin one
+ConstraintError = IntegrityViolation
+UniqueConstraintError = UniqueViolation
+ForeignKeyError = ForeignKeyViolation
+LockTimeoutError = LockTimeout
+LockNotAcquiredError = LockNotAcquired
+CacheConnectionError = CacheUnavailable
+CacheSerializationError = SerializationFailed
 
 
 def _words(criterion: dict[str, Any]) -> str:
