@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
+import asyncpg
 import pytest
 import redis
-from sqlalchemy import text
+from sqlalchemy import NullPool, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from tests.servers.postgres import PostgresServer
@@ -22,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 GIVEN = ("FASTRDB_TEST_POSTGRES_URL", "FASTRDB_TEST_REDIS_URL")
 OWNER = """
 import sys, time
-from tests.servers.fleet import start
-server = start(sys.argv[1])
+from tests.servers.fleet import Fleet
+server = Fleet().server(sys.argv[1])
 print(server.pid, server.process.folder, flush=True)
 time.sleep(60)
 """
@@ -91,6 +93,40 @@ async def test_databases_are_dropped(postgres: PostgresServer) -> None:
     await engine.dispose()
     name = url.rsplit("/", 1)[1]
     assert postgres.ask(f"SELECT count(*) FROM pg_database WHERE datname = '{name}'") == 0
+
+
+async def test_pgbouncer_answers(postgres: PostgresServer, pgbouncer_url: str) -> None:
+    """SQLAlchemy reaches the test's database through PgBouncer, if it names no prepared statement twice."""
+    engine = create_async_engine(
+        pgbouncer_url,
+        poolclass=NullPool,
+        connect_args={
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__",
+        },
+    )
+    try:
+        async with engine.connect() as connection:
+            name = (await connection.execute(text("SELECT current_database()"))).scalar_one()
+    finally:
+        await engine.dispose()
+    assert pgbouncer_url.endswith(f"/{name}")
+
+
+async def test_pgbouncer_pools_transactions(pgbouncer_url: str) -> None:
+    """Two transactions of one client may be served by two connections, so what a session prepared is gone."""
+    url = make_url(pgbouncer_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    first = await asyncpg.connect(url, statement_cache_size=0)
+    second = await asyncpg.connect(url, statement_cache_size=0)
+    try:
+        one = await first.fetchval("SELECT pg_backend_pid()")
+        async with second.transaction():
+            assert await second.fetchval("SELECT pg_backend_pid()") == one
+            assert await first.fetchval("SELECT pg_backend_pid()") != one
+    finally:
+        await first.close()
+        await second.close()
 
 
 async def test_sqlite_answers(sqlite_url: str) -> None:
@@ -218,7 +254,7 @@ def test_the_run_fails_when_keys_were_walked(tmp_path: Path) -> None:
     assert "2 passed, 2 errors" in run.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["postgres", "valkey", "redis7"])
+@pytest.mark.parametrize("name", ["postgres", "pgbouncer", "valkey", "redis7"])
 def test_nothing_outlives_the_run(name: str) -> None:
     """A server and its files vanish when the process that started it is killed with SIGKILL."""
     command = [sys.executable, "-c", OWNER, name]

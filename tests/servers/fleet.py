@@ -8,10 +8,11 @@ from contextlib import suppress
 from functools import partial
 
 from tests.servers.errors import ServerUnavailable
+from tests.servers.pgbouncer import PgBouncerServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 
-Server = PostgresServer | RedisServer
+Server = PostgresServer | PgBouncerServer | RedisServer
 
 POSTGRES_URL = os.environ.get("FASTRDB_TEST_POSTGRES_URL")
 REDIS_URL = os.environ.get("FASTRDB_TEST_REDIS_URL")
@@ -37,7 +38,12 @@ class Fleet:
         """Begin to start servers, each in a thread that ends with the start."""
         for name in names:
             if name not in self._shared:
-                self._shared[name] = in_thread(partial(start, name))
+                self._shared[name] = in_thread(partial(self._start, name))
+
+    def _start(self, name: str) -> Server:
+        if name == "pgbouncer":
+            return PgBouncerServer.start(self.postgres())
+        return start(name)
 
     def postgres(self) -> PostgresServer:
         """The run's PostgreSQL server.
@@ -45,8 +51,18 @@ class Fleet:
         Raises:
             ServerUnavailable: There is none, for each who asks.
         """
-        server = self._get("postgres")
+        server = self.server("postgres")
         assert isinstance(server, PostgresServer)
+        return server
+
+    def pgbouncer(self) -> PgBouncerServer:
+        """The run's PgBouncer, in front of its PostgreSQL server.
+
+        Raises:
+            ServerUnavailable: There is none, for each who asks.
+        """
+        server = self.server("pgbouncer")
+        assert isinstance(server, PgBouncerServer)
         return server
 
     def redis(self, flavour: str) -> RedisServer:
@@ -55,11 +71,16 @@ class Fleet:
         Raises:
             ServerUnavailable: There is none, for each who asks.
         """
-        server = self._get(flavour)
+        server = self.server(flavour)
         assert isinstance(server, RedisServer)
         return server
 
-    def _get(self, name: str) -> Server:
+    def server(self, name: str) -> Server:
+        """The run's server *name*.
+
+        Raises:
+            ServerUnavailable: There is none, for each who asks.
+        """
         self.prefetch([name])
         return self._shared[name].result()
 
