@@ -12,6 +12,7 @@ from hypothesis import settings
 from tests.blocking import watched_loops
 from tests.servers.errors import ServerUnavailable
 from tests.servers.fleet import FLAVOURS, Fleet
+from tests.servers.mariadb import MariaDBServer
 from tests.servers.pgbouncer import PgBouncerServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
@@ -36,6 +37,8 @@ def shared_servers(item: pytest.Function) -> Iterator[str]:
         yield "postgres"
     if "pgbouncer" in item.fixturenames:
         yield "pgbouncer"
+    if "mariadb" in item.fixturenames:
+        yield "mariadb"
     if "redis_server" in item.fixturenames:
         yield str(item.callspec.params["redis_server"])
     if "valkey_server" in item.fixturenames:
@@ -155,6 +158,20 @@ def pgbouncer(fleet: Fleet) -> PgBouncerServer:
 def pgbouncer_url(pgbouncer: PgBouncerServer, postgres_url: str) -> str:
     """The test's own PostgreSQL database, through PgBouncer that pools transactions, as a SQLAlchemy URL."""
     return pgbouncer.through(postgres_url)
+
+
+@pytest.fixture(scope="session")
+def mariadb(fleet: Fleet) -> MariaDBServer:
+    """The run's MariaDB server."""
+    with failing_in_one_line():
+        return fleet.mariadb()
+
+
+@pytest.fixture
+def mariadb_url(mariadb: MariaDBServer) -> Iterator[str]:
+    """An empty MariaDB database of this test's own, as a SQLAlchemy URL."""
+    with mariadb.database() as url:
+        yield url
 
 
 @pytest.fixture(scope="session", params=FLAVOURS)

@@ -16,12 +16,13 @@ import redis
 from sqlalchemy import NullPool, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import DEFAULT_PORTS, LEASH
 from tests.servers.redis import RedisServer, client, commandstats
 
 ROOT = Path(__file__).parents[2]
-GIVEN = ("FASTRDB_TEST_POSTGRES_URL", "FASTRDB_TEST_REDIS_URL")
+GIVEN = ("FASTRDB_TEST_POSTGRES_URL", "FASTRDB_TEST_MYSQL_URL", "FASTRDB_TEST_REDIS_URL")
 OWNER = """
 import sys, time
 from tests.servers.fleet import Fleet
@@ -129,6 +130,26 @@ async def test_pgbouncer_pools_transactions(pgbouncer_url: str) -> None:
         await second.close()
 
 
+async def test_mariadb_answers(mariadb: MariaDBServer, mariadb_url: str) -> None:
+    """SQLAlchemy reaches MariaDB through asyncmy."""
+    assert str(await scalar(mariadb_url, "SELECT VERSION()")).split("-")[0] == mariadb.version
+    assert tuple(map(int, mariadb.version.split("."))) >= (10, 11)
+
+
+async def test_mariadb_databases_are_dropped(mariadb: MariaDBServer) -> None:
+    """A test's database is dropped even while somebody has a transaction open in it."""
+    with mariadb.database() as url:
+        engine = create_async_engine(url)
+        connection = await engine.connect()
+        await connection.execute(text("CREATE TABLE mine (id int)"))
+        await connection.execute(text("INSERT INTO mine VALUES (1)"))
+    await connection.invalidate()
+    await connection.close()
+    await engine.dispose()
+    name = url.rsplit("/", 1)[1]
+    assert mariadb.ask(f"SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = '{name}'") == 0
+
+
 async def test_sqlite_answers(sqlite_url: str) -> None:
     """SQLAlchemy reaches a SQLite file through aiosqlite."""
     assert await scalar(sqlite_url, "SELECT 1") == 1
@@ -156,9 +177,9 @@ def test_redis_is_cleaned(private_redis: Callable[..., RedisServer]) -> None:
     assert server.alive
 
 
-def test_no_default_port(postgres: PostgresServer, redis_server: RedisServer) -> None:
+def test_no_default_port(postgres: PostgresServer, mariadb: MariaDBServer, redis_server: RedisServer) -> None:
     """No server listens where somebody's own data may be."""
-    for server in (postgres, redis_server):
+    for server in (postgres, mariadb, redis_server):
         if server.process is not None:
             assert server.process.port not in DEFAULT_PORTS
             assert server.url.count("127.0.0.1") == 1
@@ -254,7 +275,7 @@ def test_the_run_fails_when_keys_were_walked(tmp_path: Path) -> None:
     assert "2 passed, 2 errors" in run.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["postgres", "pgbouncer", "valkey", "redis7"])
+@pytest.mark.parametrize("name", ["postgres", "pgbouncer", "mariadb", "valkey", "redis7"])
 def test_nothing_outlives_the_run(name: str) -> None:
     """A server and its files vanish when the process that started it is killed with SIGKILL."""
     command = [sys.executable, "-c", OWNER, name]

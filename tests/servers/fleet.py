@@ -8,21 +8,25 @@ from contextlib import suppress
 from functools import partial
 
 from tests.servers.errors import ServerUnavailable
+from tests.servers.mariadb import MariaDBServer
 from tests.servers.pgbouncer import PgBouncerServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 
-Server = PostgresServer | PgBouncerServer | RedisServer
+Server = MariaDBServer | PostgresServer | PgBouncerServer | RedisServer
 
 POSTGRES_URL = os.environ.get("FASTRDB_TEST_POSTGRES_URL")
+MYSQL_URL = os.environ.get("FASTRDB_TEST_MYSQL_URL")
 REDIS_URL = os.environ.get("FASTRDB_TEST_REDIS_URL")
 FLAVOURS = ("given",) if REDIS_URL else ("valkey", "redis7")
 
 
 def start(name: str) -> Server:
-    """Start, or reach, the server *name*: ``postgres`` or one of FLAVOURS."""
+    """Start, or reach, the server *name*: ``postgres``, ``mariadb`` or one of FLAVOURS."""
     if name == "postgres":
         return PostgresServer.given(POSTGRES_URL) if POSTGRES_URL else PostgresServer.start()
+    if name == "mariadb":
+        return MariaDBServer.given(MYSQL_URL) if MYSQL_URL else MariaDBServer.start()
     return RedisServer.given(REDIS_URL) if REDIS_URL else RedisServer.start(name)
 
 
@@ -63,6 +67,16 @@ class Fleet:
         """
         server = self.server("pgbouncer")
         assert isinstance(server, PgBouncerServer)
+        return server
+
+    def mariadb(self) -> MariaDBServer:
+        """The run's MariaDB server.
+
+        Raises:
+            ServerUnavailable: There is none, for each who asks.
+        """
+        server = self.server("mariadb")
+        assert isinstance(server, MariaDBServer)
         return server
 
     def redis(self, flavour: str) -> RedisServer:

@@ -94,6 +94,12 @@ def pgbouncer() -> Program:
     return found or packaged("pgbouncer", "usr/sbin/pgbouncer", "PgBouncer")
 
 
+def mariadb() -> Program:
+    """MariaDB 10.11 or later, of the system or of Debian's package."""
+    found = installed("mariadbd", "mariadbd", oldest=(10, 11), others=SYSTEM.glob("mariadbd"))
+    return found or packaged("mariadb-server-core", "usr/sbin/mariadbd", "MariaDB server >= 10.11")
+
+
 def packaged(package: str, path: str, what: str) -> Program:
     """The program at *path* of a Debian package, unpacked and not installed.
 
