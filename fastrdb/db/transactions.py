@@ -18,6 +18,8 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.util import await_only
 
+from .servers import forget
+
 _OPTION = "fastrdb_transactions"
 _WRITING = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|LOCK|FOR (?:KEY )?SHARE)\b", re.IGNORECASE)
 _BEGIN = re.compile(r"\s*BEGIN\b", re.IGNORECASE)  # what listeners send to make SQLite's driver begin
@@ -93,6 +95,8 @@ class Transactions:
         """Count a statement."""
         writing = not self._plain(statement, context)
         self.writes += writing
+        if writing:
+            forget(connection, statement)
         if (transaction := self._open.get(connection)) is not None:
             transaction.statements += 1
             transaction.writes += writing
