@@ -227,7 +227,8 @@ class Changes(Core[M, C, U, R]):
         """Change the row, and give it as the database then has it."""
         if change.read is None or before is None:
             return self._one(connection, asked, change.statement, parameters)
-        connection.execute(change.statement, parameters)
+        if not connection.execute(change.statement, parameters).rowcount:  # of rows that match, changed or not
+            raise NotFound(self._model.name, dict(asked.given))
         assigned = {self._model.columns[name].name: value for name, value in values.items()}
         return self._one(connection, asked, change.read, change.by_key({**before, **assigned}))
 
@@ -259,7 +260,7 @@ class Changes(Core[M, C, U, R]):
             return None, asked.filter.params
         row = self._one(connection, asked, change.lock, asked.filter.params)
         image = dict(zip(change.images, row, strict=True))
-        return image, change.by_key(image)
+        return image, {**asked.filter.params, **change.by_key(image)}
 
     def _one(
         self, connection: Connection, asked: Asked, statement: Executable, parameters: Mapping[str, Any]

@@ -101,7 +101,9 @@ def build_change(
     by_key = [column == bindparam(_key_parameter(column.name), type_=column.type) for column in keys]
     if reads_back or not model.covers_unique_key(asked.equal) or assigned & set(images):
         lock = _lock(model, conditions, images, dialect)
-        conditions = by_key
+        # Under AUTOCOMMIT the lock is gone at once: an UPDATE that would do without it says again what was asked for.
+        again = reads_back and asked.where is None and asked.filter.fields <= model.columns.keys()
+        conditions = [*conditions, *by_key] if again else by_key
     returned = Returned(model, shown, images)
     statement: Executable
     if names is None:

@@ -13,6 +13,17 @@ from ..errors import SessionRefused
 
 _CACHEABLE = "fastrdb_cacheable"
 _ISOLATION = re.compile(r"\bisolation\b", re.IGNORECASE)
+# Source: MariaDB's manual, "SQL statements that cause an implicit commit".
+_COMMITS = re.compile(
+    r"""\s*(?:/\*.*?\*/\s*)*(?:
+        (?:ALTER|RENAME|TRUNCATE|GRANT|REVOKE|FLUSH|COMMIT)\b
+        |(?:CREATE|DROP)\b(?!\s+(?:OR\s+REPLACE\s+)?TEMPORARY\b)
+        |BEGIN\b(?!\s+NOT\b)|START\s+TRANSACTION\b|(?:UN)?LOCK\s+TABLES?\b
+        |(?:ANALYZE|OPTIMIZE|REPAIR|CHECK)\s+TABLE\b
+        |SET\s+(?:SESSION\s+|LOCAL\s+|@@(?:SESSION\.|LOCAL\.)?)?AUTOCOMMIT\b
+    )""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
 _HEAD = 300  # characters of a statement that are looked at: one that sets something is short
 
 
@@ -56,6 +67,11 @@ def forget(connection: Connection, statement: str) -> None:
     """Ask again where a statement sets the isolation level behind SQLAlchemy's back."""
     if _CACHEABLE in connection.info and _ISOLATION.search(statement[:_HEAD]):
         del connection.info[_CACHEABLE]
+
+
+def commits_by_itself(connection: Connection, statement: str) -> bool:
+    """Tell whether a statement ends a transaction on MariaDB without a COMMIT of SQLAlchemy's."""
+    return family(connection.dialect) == "mysql" and _COMMITS.match(statement) is not None
 
 
 def commits_each(connection: Connection) -> bool:
