@@ -348,7 +348,7 @@ class IntegrityViolation(ValidationError, sa.IntegrityError):
         orig: The driver's error.
     """
 
-    def __init__(self, constraint: str | None, source: sa.IntegrityError) -> None:
+    def __init__(self, constraint: str | None, source: sa.DBAPIError) -> None:
         super().__init__(source.statement, None, source.orig or source, hide_parameters=True)
         self.constraint, self.source = constraint, source
 
