@@ -33,15 +33,16 @@ FastRDBError
 ├── TransactionError            no such savepoint, or no transaction to do this in
 ├── MigrationError              a migration cannot be run
 ├── SchemaError                 a tenant's schema cannot be used
-├── LockError                   a lock could not do what was asked of it
-│   ├── LockTimeout             others held it for longer than one was willing to wait; also TimeoutError
-│   └── LockNotAcquired         it is not held by who wants to release or renew it
+├── LockError                   a lock was used wrongly; the message says how to use it
+│   ├── LockTimeout             somebody else had the lock for as long as was waited; also TimeoutError
+│   ├── LockNotAcquired         somebody else has the lock; or it is released, or renewed, by one who has it not
+│   └── LockUnavailable         the lock's server did not answer
 └── CacheError
     ├── CacheUnavailable        Redis did not answer in time
     ├── CacheClosed             the cache, or its event loop, was closed
     ├── CacheShared             ``memory://`` was opened by a second process
     ├── ServerRefused           the server is too old, or its settings break the protocol
-    └── SerializationFailed     a value has no form that could be stored, or one that cannot be read
+    └── SerializationFailed     a value cannot be written as JSON; nothing was stored
 
 Further names for the same classes: ``DatabaseError`` (FastRDBError), ``DatabaseConnectionError`` (DatabaseUnavailable),
 ``ConstraintError`` (IntegrityViolation), ``UniqueConstraintError``, ``ForeignKeyError``, ``LockTimeoutError``,
@@ -406,11 +407,51 @@ class LockError(FastRDBError):
 
 
 class LockTimeout(LockError, TimeoutError):
-    """Others held the lock for longer than the caller was willing to wait."""
+    """Somebody else had the lock for as long as the caller was told to wait. Nothing is held.
+
+    Attributes:
+        name: The lock's name or key.
+        waited_s: How long was waited, in seconds.
+    """
+
+    def __init__(self, name: str, waited_s: float) -> None:
+        super().__init__(name, waited_s)
+        self.name, self.waited_s = name, waited_s
+
+    def __str__(self) -> str:
+        return f"lock {self.name!r}: somebody else had it for all of {self.waited_s} s; wait longer, or try again later"
 
 
 class LockNotAcquired(LockError):
-    """The lock is not held, or no longer, by the one who wants to use, renew or release it."""
+    """Somebody else has the lock; or this object releases or renews one that it does not hold.
+
+    Attributes:
+        name: The lock's name or key.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name, self.problem = name, problem
+
+    def __str__(self) -> str:
+        return f"lock {self.name!r}: {self.problem}"
+
+
+class LockUnavailable(LockError):
+    """The lock's server did not answer. Whatever was asked of it may or may not have been done.
+
+    A lock in Redis that was taken unnoticed ends by itself after its ttl; one in PostgreSQL, with its connection.
+
+    Attributes:
+        name: The lock's name or key.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name, self.problem = name, problem
+
+    def __str__(self) -> str:
+        return f"lock {self.name!r}: the server could not be asked ({self.problem}); check that it runs, and try again"
 
 
 class CacheError(FastRDBError):
@@ -434,7 +475,18 @@ class ServerRefused(CacheError):
 
 
 class SerializationFailed(CacheError):
-    """A value has no form in which it could be stored, or what is stored cannot be read."""
+    """A value has no form that could be stored; nothing was.
+
+    Attributes:
+        key: What it was to be stored under.
+    """
+
+    def __init__(self, key: str, problem: str) -> None:
+        super().__init__(key, problem)
+        self.key, self.problem = key, problem
+
+    def __str__(self) -> str:
+        return f"the value for {self.key!r} is not JSON ({self.problem}): pass plain data, such as model_dump() gives"
 
 
 DatabaseError = FastRDBError

@@ -148,6 +148,11 @@ def fill(cell: Cell, mark: bytes, value: bytes, parts: Parts = ALL_PARTS) -> Cel
     return value if cell == mark or not parts.claims else cell
 
 
+def keeps_out(cell: Cell, only_if_empty: bool) -> bool:
+    """Tell whether what lies there keeps out a value that no load stands behind: a hold, or anything if so told."""
+    return is_hold(cell) or (only_if_empty and cell is not None)
+
+
 def unclaim(cell: Cell, mark: bytes) -> Cell:
     """Take our claim away, if it is still there."""
     return None if cell == mark else cell

@@ -83,6 +83,8 @@ class Ask:
         null_ttl_ms: Life of a null.
         bulk: A list: travels apart.
         waits: The caller may wait for another's load; not from within a transaction, whose connection it would keep.
+        claim_ms: Life of a claim: a load that takes longer is not stored.
+        wait_s: How long to wait for another's load.
     """
 
     entry: bytes
@@ -94,6 +96,8 @@ class Ask:
     null_ttl_ms: int
     bulk: bool = False
     waits: bool = True
+    claim_ms: int = CLAIM_MS
+    wait_s: float = WAIT_S
 
 
 class Loaded(NamedTuple, Generic[T]):
@@ -154,13 +158,13 @@ async def _aside(cache: Cache, reason: str, load: Load[T]) -> T:
 
 
 async def _wait(cache: Cache, ask: Ask) -> None:
-    """Wait for the load that is under way: here for its end, elsewhere by polling; half a second at most."""
+    """Wait for the load that is under way: here for its end, elsewhere by polling; for ``wait_s`` at most."""
     flight = cache.flights.get(ask.entry)
     if flight is not None:
-        await asyncio.wait({flight}, timeout=WAIT_S)
+        await asyncio.wait({flight}, timeout=ask.wait_s)
         return
     loop = asyncio.get_running_loop()
-    until, pause = loop.time() + WAIT_S, _FIRST_POLL_S
+    until, pause = loop.time() + ask.wait_s, _FIRST_POLL_S
     while loop.time() < until:
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LAST_POLL_S)
@@ -199,7 +203,7 @@ async def _claim(cache: Cache, ask: Ask, found: Found, mark: bytes) -> tuple[Hea
     epoch, listed = store.epoch, ask.listed if cache.parts.lists else None
     first = _for_tokens(cache, ask, found[1], listed, now_ms)
     try:
-        *replies, claimed = await store.run([*first.values(), Claim(ask.entry, mark, CLAIM_MS)], bulk=ask.bulk)
+        *replies, claimed = await store.run([*first.values(), Claim(ask.entry, mark, ask.claim_ms)], bulk=ask.bulk)
     except CacheUnavailable:
         return None, "bypass: unreachable"
     if claimed != mark:
@@ -225,7 +229,7 @@ def _for_tokens(
     """
     if not cache.parts.tokens_minted:
         return {at: Get(key) for at, key in enumerate(ask.tokens)}
-    life, until_ms = _token_life_ms(ask), now_ms + CLAIM_MS + max(ask.ttl_ms, ask.null_ttl_ms)
+    life, until_ms = _token_life_ms(ask), now_ms + ask.claim_ms + max(ask.ttl_ms, ask.null_ttl_ms)
     commands: dict[int, Command] = {}
     if listed is not None and not _confirmed(found[0], listed):
         commands[0] = ListTemplates(ask.any_key, ask.tokens[0], (listed,), protocol.random_name(), life, cache.parts)
@@ -237,7 +241,7 @@ def _for_tokens(
 
 
 def _token_life_ms(ask: Ask) -> int:
-    return 2 * max(ask.ttl_ms, ask.null_ttl_ms) + CLAIM_MS
+    return 2 * max(ask.ttl_ms, ask.null_ttl_ms) + ask.claim_ms
 
 
 def _confirmed(all_cell: Cell, template: bytes) -> bool:

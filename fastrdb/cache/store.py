@@ -70,6 +70,24 @@ class Fill(NamedTuple):
         return Outcome((Write(after, self.ttl_ms) if after == self.value else None,), after)
 
 
+class Put(NamedTuple):
+    """Put a value whatever lies there, a reader's claim too, or only where nothing does. A hold stays.
+
+    The reply is what kept it out, or ``None``.
+    """
+
+    key: bytes
+    value: bytes
+    ttl_ms: int
+    only_if_empty: bool = False
+
+    def apply(self, cells: Sequence[Cell], now_ms: int) -> Outcome:
+        """Decide."""
+        if protocol.keeps_out(cells[0], self.only_if_empty):
+            return Outcome((None,), cells[0])
+        return Outcome((Write(self.value, self.ttl_ms),), None)
+
+
 class Unclaim(NamedTuple):
     """Take our claim away."""
 
@@ -220,7 +238,7 @@ class Life(NamedTuple):
 
 
 OfTable: TypeAlias = HoldTable | ListTemplates | ReleaseTable | RenewTable
-Command: TypeAlias = Mint | Claim | Fill | Unclaim | HoldCell | Release | OfTable | Get | Life
+Command: TypeAlias = Mint | Claim | Fill | Put | Unclaim | HoldCell | Release | OfTable | Get | Life
 Reply: TypeAlias = Cell | tuple[Cell, ...]
 Found: TypeAlias = tuple[Cell, tuple[Cell, ...]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from fastrdb.cache.protocol import claim_mark, is_hold, parse_hold
-from fastrdb.cache.store import Claim, Fill, HoldCell, Mint, Release, Unclaim
+from fastrdb.cache.store import Claim, Fill, HoldCell, Mint, Put, Release, Unclaim
 
 from .store_probe import LONG_MS, SHORT_MS, SHORT_S, Probe
 
@@ -103,6 +103,26 @@ class ClaimChecks(Probe):
         assert await self.do(Fill(self.entry, b'"?slow"', b"old", LONG_MS)) is None
         await self.do(Claim(self.entry, b'"?r2"', LONG_MS))
         assert await self.do(Fill(self.entry, b'"?slow"', b"old", LONG_MS)) == b'"?r2"'
+
+    async def a_put_takes_the_claim_away(self) -> None:
+        """A value that was put stays, whatever a reader that began before would fill in."""
+        await self.do(Claim(self.entry, b'"?r1"', LONG_MS))
+        assert await self.do(Put(self.entry, b"new", LONG_MS)) is None
+        assert await self.do(Fill(self.entry, b'"?r1"', b"old", LONG_MS)) == b"new"
+        assert LONG_MS / 2 < await self.life_ms(self.entry) <= LONG_MS
+
+    async def a_put_may_ask_for_an_empty_cell(self) -> None:
+        """Of several values that are put only where nothing lies, one stays, an equal one included."""
+        puts = [self.do(Put(self.entry, value, LONG_MS, only_if_empty=True)) for value in (b"one", b"two", b"one")]
+        replies = await asyncio.gather(*puts)
+        assert replies.count(None) == 1
+        assert {reply for reply in replies if reply is not None} == {await self.cell(self.entry)}
+
+    async def a_hold_keeps_a_put_out(self) -> None:
+        """A writer's hold stays, and is told to who would put a value."""
+        held = await self.hold(self.entry, b"w1")
+        assert await self.do(Put(self.entry, b"value", LONG_MS)) == held
+        assert await self.cell(self.entry) == held
 
     async def a_reader_takes_its_own_claim_away(self) -> None:
         """Giving up removes one's own claim, and nothing else."""

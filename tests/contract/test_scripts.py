@@ -22,6 +22,7 @@ from fastrdb.cache.store import (
     Life,
     ListTemplates,
     Mint,
+    Put,
     Release,
     ReleaseTable,
     RenewTable,
@@ -75,6 +76,7 @@ commands = st.one_of(
     st.builds(Mint, keys, st.sampled_from(TOKENS), lives),
     st.builds(Claim, keys, marks, lives),
     st.builds(Fill, keys, marks, values, lives, parts),
+    st.builds(Put, keys, values, lives, st.booleans()),
     st.builds(Unclaim, keys, marks),
     st.builds(HoldCell, keys, writers, lives, st.booleans()),
     st.builds(
@@ -152,4 +154,4 @@ async def test_scripts_and_apply_agree(in_redis: RedisStore, walk: list[Command]
 
 def test_scripts_have_their_own_names() -> None:
     """No two scripts are one; each is named by the SHA-1 that Redis gives it."""
-    assert len({script.sha for script in SCRIPTS}) == len(SCRIPTS) == 10
+    assert len({script.sha for script in SCRIPTS}) == len(SCRIPTS) == 11
