@@ -242,7 +242,7 @@ class Changes(Versions[M, C, U, R]):
         if change.read is None or before is None:
             return self._one(connection, asked, change.statement, parameters)
         if not connection.execute(change.statement, parameters).rowcount:  # of rows that match, changed or not
-            raise NotFound(self._model.name, dict(asked.given))
+            raise self._missing(connection, asked)
         assigned = {self._model.columns[name].name: value for name, value in values.items()}
         return self._one(connection, asked, change.read, change.by_key({**before, **assigned}))
 
