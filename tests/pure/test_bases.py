@@ -230,6 +230,20 @@ def test_inheritance_is_sqlalchemys() -> None:
         id: Mapped[uuid.UUID] = mapped_column(ForeignKey("employee.id"), primary_key=True)
         __mapper_args__ = {"polymorphic_identity": "engineer"}
 
+    class Named(Prefixed):
+        __tablename__ = "named_parents"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "parent"}
+
+    class Child(Named):
+        __mapper_args__ = {"polymorphic_identity": "child"}
+
+    class Grandchild(Child):
+        __mapper_args__ = {"polymorphic_identity": "grandchild"}
+
+    assert Named.__table__.name == "myorg_named_parents"  # type: ignore[attr-defined]  # a Table
+    assert Grandchild.__table__ is Child.__table__ is Named.__table__
     assert Manager.__table__ is Employee.__table__
     assert [c.name for c in Engineer.__table__.columns] == ["id"]
     assert Manager.__mapper__.version_id_col is Engineer.__mapper__.version_id_col is Employee.__table__.c.version
