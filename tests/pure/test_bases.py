@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
-from fastrdb import UnknownField, ValueRefused
+from fastrdb import UnknownField, ValueRefused, db
 from fastrdb.db import (
     GUID,
     AuditMixin,
@@ -155,6 +155,11 @@ def test_second_base_has_tables_of_its_own() -> None:
 
     assert list(Ledger.metadata.tables) == ["ledger_entry"]
     assert "ledger_entry" not in Base.metadata.tables
+
+
+def test_dm_11_every_name_that_is_offered_is_there() -> None:
+    """What ``fastrdb.db`` lists can be imported from it."""
+    assert [name for name in db.__all__ if not hasattr(db, name)] == []
 
 
 # Names of tables.
@@ -384,6 +389,9 @@ def test_audit_fields_can_be_set_by_hand() -> None:
     assert (person.created_by, person.updated_by, person.request_id) == ("ann", "ann", "r1")
     person.set_audit_fields(user_id="bob", is_update=True)
     assert (person.created_by, person.updated_by, person.request_id) == ("ann", "bob", "r1")
+    key = uuid.uuid4()
+    person.set_audit_fields(key, 7)
+    assert (person.created_by, person.request_id) == (str(key), "7"), "ids that are no text become text"
 
 
 def test_times_can_be_set_by_hand() -> None:
