@@ -327,7 +327,7 @@ class Conflict(FastRDBError, StaleDataError):
         model: Name of the model.
         criterion: The filters, as given.
         seen: The version that the caller named.
-        current: The one that the row has now.
+        current: The one that the row has now; ``None`` where the caller's transaction cannot see it.
     """
 
     def __init__(self, model: str, criterion: dict[str, Any], seen: object, current: object) -> None:
@@ -335,8 +335,9 @@ class Conflict(FastRDBError, StaleDataError):
         self.model, self.criterion, self.seen, self.current = model, criterion, seen, current
 
     def __str__(self) -> str:
+        current = f"version {self.current!r}" if self.current is not None else "another version"
         return (
-            f"{self.model} with {_words(self.criterion)} has version {self.current!r} by now, not {self.seen!r}; "
+            f"{self.model} with {_words(self.criterion)} has {current} by now, not {self.seen!r}; "
             "nothing was changed: read the row again, and decide anew"
         )
 

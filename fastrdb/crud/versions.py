@@ -38,6 +38,6 @@ class Versions(Core[M, C, U, R]):
             others = self._asked(rest, given.get("filters"), asked.where)
             statement = self._conditioned(select(self._model.columns[version]), others).limit(2)
             found = connection.execute(statement, others.filter.params).scalars().all()
-            if len(found) == 1 and found[0] != seen:
-                return Conflict(self._model.name, rest, seen, found[0])
+            if len(found) == 1:  # with the version seen, it is from a snapshot older than the one that the write met
+                return Conflict(self._model.name, rest, seen, found[0] if found[0] != seen else None)
         return NotFound(self._model.name, given)

@@ -89,9 +89,14 @@ class MyModel(CustomBase):
 
 
 @pytest.fixture(params=["memory", "sqlite_url", "postgres_url"], ids=["memory", "sqlite", "postgresql"])
-async def test_engine(request: pytest.FixtureRequest) -> AsyncIterator[AsyncEngine]:
-    """An engine with all tables: in memory, in a file, and on PostgreSQL."""
-    url = "sqlite+aiosqlite:///:memory:" if request.param == "memory" else request.getfixturevalue(request.param)
+def url(request: pytest.FixtureRequest) -> str:
+    """A database in memory, in a file, and on PostgreSQL."""
+    return "sqlite+aiosqlite:///:memory:" if request.param == "memory" else str(request.getfixturevalue(request.param))
+
+
+@pytest.fixture
+async def test_engine(url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine with all tables."""
     engine = create_async_engine(url)
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)

@@ -1,6 +1,7 @@
 """Versions: a write that has not seen the last one is refused, by ORM and by Crud."""
 
 import asyncio
+import pickle
 import uuid
 from collections.abc import AsyncIterator
 
@@ -180,6 +181,13 @@ async def test_conflict_in_the_callers_transaction_leaves_it_usable(people: Peop
     assert ((await people.get(first.id)).name, (await people.get(second.id)).name) == ("Anna", "Bob")
 
 
+def test_conflict_says_what_it_knows() -> None:
+    """The message has the row's version where that is known, and survives a trip through pickle."""
+    known, unknown = Conflict("Person", {"id": 1}, 1, 2), Conflict("Person", {"id": 1}, 1, None)
+    assert "has version 2 by now, not 1" in str(pickle.loads(pickle.dumps(known)))
+    assert "has another version by now, not 1" in str(pickle.loads(pickle.dumps(unknown)))
+
+
 async def test_increment_version_writes_a_row_that_is_unchanged(people: People) -> None:
     """The version rises by one, and another session's instance is stale then."""
     made = await people.create()
@@ -203,7 +211,7 @@ async def test_model_with_a_version_of_its_own(people: People) -> None:
     class Page(Elsewhere):
         __tablename__ = "pages"
         id: Mapped[int] = mapped_column(primary_key=True)
-        text: Mapped[str]
+        text: Mapped[str] = mapped_column(String(20))
         edition: Mapped[int] = mapped_column("edition_number")
         __mapper_args__ = {"version_id_col": edition}
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
-from fastrdb import UnknownField, ValueRefused
+from fastrdb import UnknownField, ValueRefused, db
 from fastrdb.db import (
     GUID,
     AuditMixin,
@@ -157,6 +157,11 @@ def test_second_base_has_tables_of_its_own() -> None:
     assert "ledger_entry" not in Base.metadata.tables
 
 
+def test_dm_11_every_name_that_is_offered_is_there() -> None:
+    """What ``fastrdb.db`` lists can be imported from it."""
+    assert [name for name in db.__all__ if not hasattr(db, name)] == []
+
+
 # Names of tables.
 
 
@@ -230,6 +235,20 @@ def test_inheritance_is_sqlalchemys() -> None:
         id: Mapped[uuid.UUID] = mapped_column(ForeignKey("employee.id"), primary_key=True)
         __mapper_args__ = {"polymorphic_identity": "engineer"}
 
+    class Named(Prefixed):
+        __tablename__ = "named_parents"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str]
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "parent"}
+
+    class Child(Named):
+        __mapper_args__ = {"polymorphic_identity": "child"}
+
+    class Grandchild(Child):
+        __mapper_args__ = {"polymorphic_identity": "grandchild"}
+
+    assert Named.__table__.name == "myorg_named_parents"  # type: ignore[attr-defined]  # a Table
+    assert Grandchild.__table__ is Child.__table__ is Named.__table__
     assert Manager.__table__ is Employee.__table__
     assert [c.name for c in Engineer.__table__.columns] == ["id"]
     assert Manager.__mapper__.version_id_col is Engineer.__mapper__.version_id_col is Employee.__table__.c.version
@@ -370,6 +389,9 @@ def test_audit_fields_can_be_set_by_hand() -> None:
     assert (person.created_by, person.updated_by, person.request_id) == ("ann", "ann", "r1")
     person.set_audit_fields(user_id="bob", is_update=True)
     assert (person.created_by, person.updated_by, person.request_id) == ("ann", "bob", "r1")
+    key = uuid.uuid4()
+    person.set_audit_fields(key, 7)
+    assert (person.created_by, person.request_id) == (str(key), "7"), "ids that are no text become text"
 
 
 def test_times_can_be_set_by_hand() -> None:

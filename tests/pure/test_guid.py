@@ -1,9 +1,9 @@
 """UUIDs as keys, and points in time."""
 
-import time
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,23 +23,23 @@ TABLE = Table(
 KEY = uuid.UUID("01234567-89ab-7def-8123-456789abcdef")
 
 
-def test_uuid7_is_what_the_rfc_says() -> None:
-    """Version and variant are those of RFC 9562, and the first 48 bits are the time in milliseconds."""
-    before = time.time_ns() // 1_000_000
-    key = uuid7()
-    after = time.time_ns() // 1_000_000
+def at_times(monkeypatch: pytest.MonkeyPatch, *nanoseconds: int) -> list[uuid.UUID]:
+    """The keys that are made at these times."""
+    clock = iter(nanoseconds)
+    monkeypatch.setattr("fastrdb.db.models.guid.time", SimpleNamespace(time_ns=lambda: next(clock)))
+    return [uuid7() for _ in nanoseconds]
+
+
+def test_uuid7_is_what_the_rfc_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version and variant are those of RFC 9562; the time is that of its example, and half of a millisecond."""
+    (key,) = at_times(monkeypatch, 0x017F22E279B0 * 1_000_000 + 500_000)
     assert (key.version, key.variant) == (7, uuid.RFC_4122)
-    assert before <= key.int >> 80 <= after
+    assert str(key).startswith("017f22e2-79b0-7800-")
 
 
-def test_uuid7_sorts_by_time() -> None:
-    """Keys that are made one after the other sort so, within one millisecond, too."""
-    keys = []
-    for _ in range(2_000):
-        started = time.time_ns()
-        keys.append(uuid7())
-        while time.time_ns() < started + 1_000:  # the keys tell moments apart that are 245 ns apart
-            pass
+def test_uuid7_sorts_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that are made 250 ns apart sort so, as UUIDs and as text, within a millisecond and across."""
+    keys = at_times(monkeypatch, *range(1_700_000_000_000_000_000, 1_700_000_000_002_000_000, 250))
     assert keys == sorted(keys)
     assert list(map(str, keys)) == sorted(map(str, keys))
 

@@ -68,7 +68,7 @@ def test_convention_names_everything() -> None:
     others = {str(constraint.name) for constraint in orders.constraints} - checks
     assert others == {"pk_orders", "fk_orders_user_id_users", "uq_orders_total", "uq_orders_user_id_total"}
     indexes = {str(index.name) for index in orders.indexes}
-    assert indexes == {"idx_orders_user_id", "idx_orders_total_user_id", "idx_orders_abs"}
+    assert indexes == {"idx_orders_user_id", "idx_orders_total_user_id", "idx_orders_abs_total"}
 
 
 @pytest.mark.parametrize(

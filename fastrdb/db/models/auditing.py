@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Boolean, ColumnDefault, ColumnElement, String, Table, bindparam, case
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ...context import current_actor
+from ...context import Identifier, current_actor
 from .mapping import Mapping, columns_of
 
 _LENGTH = 255
@@ -41,7 +41,7 @@ class AuditMixin(Mapping):
     request_id: Mapped[str | None] = mapped_column(String(_LENGTH), default=_request_id)
 
     def set_audit_fields(
-        self, user_id: str | None = None, request_id: str | None = None, is_update: bool = False
+        self, user_id: Identifier | None = None, request_id: Identifier | None = None, is_update: bool = False
     ) -> None:
         """Set by hand what the context would: ``None`` leaves a column as it is.
 
@@ -51,26 +51,26 @@ class AuditMixin(Mapping):
             is_update: Leave ``created_by`` as it is.
         """
         if user_id is not None:
-            self.updated_by = user_id
+            self.updated_by = str(user_id)
             if not is_update:
-                self.created_by = user_id
+                self.created_by = str(user_id)
         if request_id is not None:
-            self.request_id = request_id
+            self.request_id = str(request_id)
 
     @classmethod
-    def by_user(cls, user_id: str) -> ColumnElement[bool]:
+    def by_user(cls, user_id: Identifier) -> ColumnElement[bool]:
         """Give the condition that this user made a row."""
-        return cls.created_by == user_id
+        return cls.created_by == str(user_id)
 
     @classmethod
-    def updated_by_user(cls, user_id: str) -> ColumnElement[bool]:
+    def updated_by_user(cls, user_id: Identifier) -> ColumnElement[bool]:
         """Give the condition that this user wrote a row last."""
-        return cls.updated_by == user_id
+        return cls.updated_by == str(user_id)
 
     @classmethod
-    def by_request(cls, request_id: str) -> ColumnElement[bool]:
+    def by_request(cls, request_id: Identifier) -> ColumnElement[bool]:
         """Give the condition that a row was last written in this request."""
-        return cls.request_id == request_id
+        return cls.request_id == str(request_id)
 
     @classmethod
     def _complete_table(cls, table: Table) -> None:

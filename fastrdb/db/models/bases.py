@@ -17,6 +17,11 @@ from .records import Record
 from .timestamps import created_at_column, updated_at_column
 
 
+def _owner_of_name(cls: type[Any]) -> type[Any]:
+    """Give the class that says how a class's table is called; ``Conventions`` where no other does."""
+    return next(each for each in cls.__mro__ if "__tablename__" in vars(each))
+
+
 class Conventions(Record, Mapping):
     """What ``Base`` adds to SQLAlchemy's ``DeclarativeBase``; for a second base, with tables and metadata of its own.
 
@@ -28,6 +33,8 @@ class Conventions(Record, Mapping):
     def __init_subclass__(cls, **options: Any) -> None:
         if DeclarativeBase not in cls.__bases__ and is_a_base(cls, Conventions):
             cls.__abstract__ = True
+        elif has_inherited_table(cls) and "__table__" in vars(_owner_of_name(cls)):
+            cls.__tablename__ = None  # SQLAlchemy would take the parent's name for that of a second table
         super().__init_subclass__(**options)
 
     if TYPE_CHECKING:
@@ -45,7 +52,7 @@ class Conventions(Record, Mapping):
 
     @classmethod
     def _table_name(cls, name: str) -> str:
-        owner = next(each for each in cls.__mro__ if "__tablename__" in vars(each))
+        owner = _owner_of_name(cls)
         if owner is Conventions:
             return name  # has the prefix already
         full = cls.get_table_prefix() + name

@@ -75,7 +75,7 @@ def _postgresql(element: utc_now, compiler: Any, **_: Any) -> str:
 @compiles(utc_now, "mysql")
 @compiles(utc_now, "mariadb")
 def _mysql(element: utc_now, compiler: Any, **_: Any) -> str:
-    return "UTC_TIMESTAMP(6)"
+    return "(UTC_TIMESTAMP(6))"  # as a default it needs brackets, which SQLAlchemy 2.0 leaves out
 
 
 @compiles(utc_now, "sqlite")

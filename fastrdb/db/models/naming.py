@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Table, UniqueConstraint
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    PrimaryKeyConstraint,
+    Table,
+    UniqueConstraint,
+)
 
 MAX_BYTES = 63  # of a PostgreSQL identifier; it cuts longer ones silently
 _HASH = 8
@@ -63,7 +71,14 @@ def _fitted(*parts: str) -> str:
 
 
 def _index(index: Index, table: Table) -> str:
-    return create_index_name(table.name, [getattr(each, "name", None) or "expr" for each in index.expressions])
+    return create_index_name(table.name, [_word(each, table) for each in index.expressions])
+
+
+def _word(expression: Any, table: Table) -> str:
+    """Give a column's name, or what is left of an expression's text: ``lower_email`` of ``lower(users.email)``."""
+    if isinstance(expression, Column):
+        return expression.name
+    return re.sub(r"\W+", "_", str(expression).replace(f"{table.name}.", "")).strip("_").lower()
 
 
 def _unique(constraint: UniqueConstraint, table: Table) -> str:
@@ -71,7 +86,7 @@ def _unique(constraint: UniqueConstraint, table: Table) -> str:
 
 
 def _foreign_key(constraint: ForeignKeyConstraint, table: Table) -> str:
-    referred = constraint.elements[0].target_fullname.split(".")[-2]
+    *_, referred = constraint.elements[0].target_fullname.split(".")[:-1] or [constraint.elements[0].target_fullname]
     return create_foreign_key_name(table.name, [column.name for column in constraint.columns], referred)
 
 

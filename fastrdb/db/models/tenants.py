@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, String, Table
 from sqlalchemy.orm import Mapped, mapped_column
 
-from ...context import current_tenant
+from ...context import Identifier, current_tenant
 from .mapping import Mapping, add_index
 
 _LENGTH = 255
@@ -24,18 +24,18 @@ class TenantAwareMixin(Mapping):
     tenant_id: Mapped[str] = mapped_column(String(_LENGTH), default=current_tenant, nullable=False, index=True)
 
     @classmethod
-    def by_tenant(cls, tenant_id: str) -> ColumnElement[bool]:
+    def by_tenant(cls, tenant_id: Identifier) -> ColumnElement[bool]:
         """Give the condition that a row is this tenant's."""
-        return cls.tenant_id == tenant_id
+        return cls.tenant_id == str(tenant_id)
 
     @classmethod
-    def exclude_tenant(cls, tenant_id: str) -> ColumnElement[bool]:
+    def exclude_tenant(cls, tenant_id: Identifier) -> ColumnElement[bool]:
         """Give the condition that a row is another tenant's."""
-        return cls.tenant_id != tenant_id
+        return cls.tenant_id != str(tenant_id)
 
-    def belongs_to_tenant(self, tenant_id: str) -> bool:
+    def belongs_to_tenant(self, tenant_id: Identifier) -> bool:
         """Tell whether this row is the tenant's."""
-        return self.tenant_id == tenant_id
+        return self.tenant_id == str(tenant_id)
 
     @classmethod
     def _complete_table(cls, table: Table) -> None:
