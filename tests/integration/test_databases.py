@@ -99,7 +99,7 @@ async def test_cache_can_be_left_out(world: World) -> None:
 
 
 async def test_commit_on_an_engine_with_options_is_counted_once(world: World) -> None:
-    """A COMMIT on an engine with execution options calls its effects once, though the engine beneath is watched, too."""
+    """A COMMIT on an engine with execution options calls its effects once, though that beneath is watched, too."""
     derived = world.engine.execution_options(anything=1)
     for engine in (derived, world.engine):
         watch(engine.sync_engine)
