@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager
 from weakref import WeakKeyDictionary
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -42,33 +41,27 @@ class DatabaseDependencies:
         self._readers = _factory_of(read_source) if read_source is not None else self._sessions
         self._limited: WeakKeyDictionary[Sessions, Sessions] = WeakKeyDictionary()
         self.get_db = self.dependency()
-        self.get_write_session = Dependency(self._generate_for_writing)
-        self.get_read_session = self.dependency(auto_commit=False, read_only=True)
+        self.get_write_session = _dependency(self.factory, to_primary=True)
+        self.get_read_session = self.dependency(read_only=True)
 
     def dependency(
         self, auto_commit: bool = True, auto_rollback: bool = True, read_only: bool = False
     ) -> Dependency[AsyncSession]:
         """Give a further dependency. Arguments as ``create_custom_session_dependency`` has them."""
+        choose = self.read_only_factory if read_only else self.factory
+        return _dependency(choose, auto_commit and not read_only, auto_rollback)
 
-        async def generate() -> AsyncGenerator[AsyncSession, None]:
-            async with self._opened(auto_commit, auto_rollback, read_only) as session:
-                yield session
+    def factory(self) -> Sessions:
+        """Give what makes the sessions now.
 
-        return Dependency(generate)
+        Raises:
+            NotStarted: The manager was not started.
+            SettingRefused: There is no default database.
+        """
+        return self._sessions()
 
-    def _opened(
-        self, auto_commit: bool, auto_rollback: bool, read_only: bool
-    ) -> AbstractAsyncContextManager[AsyncSession]:
-        factory = self._read_only() if read_only else self._sessions()
-        return with_async_session(factory, auto_commit and not read_only, auto_rollback)
-
-    async def _generate_for_writing(self) -> AsyncGenerator[AsyncSession, None]:
-        async with with_async_session(self._sessions()) as session:
-            if isinstance(session.sync_session, RoutingSession):
-                session.sync_session.use_primary()
-            yield session
-
-    def _read_only(self) -> Sessions:
+    def read_only_factory(self) -> Sessions:
+        """Give what makes the sessions that can only read. Raises as ``factory`` does."""
         factory = self._readers()
         limited = self._limited.get(factory)
         if limited is None:
@@ -115,13 +108,28 @@ def create_custom_session_dependency(
         auto_rollback: Roll back as soon as the handler raises. Without, closing the session does it.
         read_only: The database refuses writes; nothing is committed.
     """
+    choose = _current_readers if read_only else _current_factory
+    return _dependency(choose, auto_commit and not read_only, auto_rollback)
 
+
+def _dependency(
+    choose: Callable[[], Sessions], auto_commit: bool = True, auto_rollback: bool = True, to_primary: bool = False
+) -> Dependency[AsyncSession]:
     async def generate() -> AsyncGenerator[AsyncSession, None]:
-        chosen = get_database_dependencies().dependency(auto_commit, auto_rollback, read_only)
-        async with chosen() as session:
+        async with with_async_session(choose(), auto_commit, auto_rollback) as session:
+            if to_primary and isinstance(session.sync_session, RoutingSession):
+                session.sync_session.use_primary()
             yield session
 
     return Dependency(generate)
+
+
+def _current_factory() -> Sessions:
+    return get_database_dependencies().factory()
+
+
+def _current_readers() -> Sessions:
+    return get_database_dependencies().read_only_factory()
 
 
 def _factory_of(source: DatabaseManager | Sessions | None) -> Callable[[], Sessions]:
@@ -134,15 +142,7 @@ def _factory_of(source: DatabaseManager | Sessions | None) -> Callable[[], Sessi
     raise SessionRefused(f"source: {type(source).__name__}; pass a DatabaseManager or an async_sessionmaker")
 
 
-def _of_current(choose: Callable[[DatabaseDependencies], Dependency[AsyncSession]]) -> Dependency[AsyncSession]:
-    async def generate() -> AsyncGenerator[AsyncSession, None]:
-        async with choose(get_database_dependencies())() as session:
-            yield session
-
-    return Dependency(generate)
-
-
 _OF_DEFAULTS = DatabaseDependencies()
-get_db = _of_current(lambda of: of.get_db)
-get_read_session = _of_current(lambda of: of.get_read_session)
-get_write_session = _of_current(lambda of: of.get_write_session)
+get_db = _dependency(_current_factory)
+get_read_session = _dependency(_current_readers, auto_commit=False)
+get_write_session = _dependency(_current_factory, to_primary=True)

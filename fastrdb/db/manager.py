@@ -47,7 +47,7 @@ class DatabaseManager:
         self._sessionmaker: async_sessionmaker[AsyncSession] | None = None
 
     def __repr__(self) -> str:
-        return f"<DatabaseManager {self._shown} {'started' if self._engine is not None else 'not started'}>"
+        return f"<DatabaseManager {self._shown} {'started' if self.started else 'not started'}>"
 
     async def startup(self) -> None:
         """Build the engine, and see that the database answers. Does nothing if it was done before.
@@ -55,8 +55,10 @@ class DatabaseManager:
         Raises:
             DatabaseUnavailable: It does not answer; nothing was started.
         """
-        if self._engine is not None:
-            return
+        if self._engine is None:
+            await self._take(await self._connected())
+
+    async def _connected(self) -> AsyncEngine:
         engine = create_async_engine(self._url, **self._engine_kwargs)
         try:
             async with engine.connect() as connection:
@@ -67,6 +69,12 @@ class DatabaseManager:
         except BaseException:
             await engine.dispose()
             raise
+        return engine
+
+    async def _take(self, engine: AsyncEngine) -> None:
+        if self._engine is not None:  # another task was faster
+            await engine.dispose()
+            return
         self._engine, self._sessionmaker = engine, create_async_sessionmaker(engine, **self._session_kwargs)
         defaults.adopt(self._engine, self._sessionmaker)
 
@@ -76,6 +84,11 @@ class DatabaseManager:
         if engine is not None:
             defaults.withdraw(engine)
             await engine.dispose()
+
+    @property
+    def started(self) -> bool:
+        """Whether it is between ``startup()`` and ``shutdown()``."""
+        return self._engine is not None
 
     @property
     def engine(self) -> AsyncEngine:

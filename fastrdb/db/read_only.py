@@ -65,23 +65,23 @@ def _limited(bind: Any) -> AsyncEngine | None:
     raise ConfigurationError(f"read-only sessions need an AsyncEngine, not a {type(bind).__name__}")
 
 
-def _send(connection: Any, statement: str) -> None:
-    # Not by SQLAlchemy's connection, whose events would take it for a write.
-    cursor = connection.cursor()
-    cursor.execute(statement)
-    cursor.close()
-
-
 def _begin_read_only(connection: Connection) -> None:
-    _send(connection.connection, "START TRANSACTION READ ONLY")
+    cursor = connection.connection.cursor()  # not by SQLAlchemy's connection, whose events would take it for a write
+    cursor.execute("START TRANSACTION READ ONLY")
+    cursor.close()
 
 
 def _set_query_only(connection: Connection) -> None:
     connection.info[_QUERY_ONLY] = True
-    _send(connection.connection, "PRAGMA query_only = ON")
+    _tell(connection.connection.dbapi_connection, "PRAGMA query_only = ON")
 
 
 def _unset_query_only(connection: Any, record: Any, state: PoolResetState) -> None:
     # A connection that was left to the garbage collector is not given back, but closed: nothing to await here.
     if record is not None and state.asyncio_safe and record.info.pop(_QUERY_ONLY, False):
-        _send(connection, "PRAGMA query_only = OFF")
+        _tell(connection, "PRAGMA query_only = OFF")
+
+
+def _tell(connection: Any, statement: str) -> None:
+    # One hop to aiosqlite's thread and back; a cursor of SQLAlchemy's would take three.
+    connection.run_async(lambda driver: driver.execute(statement))

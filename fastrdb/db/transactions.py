@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.util import await_only
 
@@ -123,13 +124,16 @@ def watch(engine: Engine) -> Transactions:
     if found is None:
         found = Transactions()
         engine.update_execution_options(**{_OPTION: found})
-    if not event.contains(engine, "begin", _on_begin):
-        event.listen(engine, "begin", _on_begin)
-        event.listen(engine, "before_cursor_execute", _on_statement)
-        event.listen(engine, "savepoint", begin_before_savepoint)
-        event.listen(engine, "commit", _on_commit)
-        event.listen(engine, "rollback", _on_rollback)
-        event.listen(engine, "handle_error", _on_error)
+    root = engine
+    while isinstance(root, OptionEngine):  # whose connections have the events of the engine that it was made of, too
+        root = root._proxied
+    if not event.contains(root, "begin", _on_begin):
+        event.listen(root, "begin", _on_begin)
+        event.listen(root, "before_cursor_execute", _on_statement)
+        event.listen(root, "savepoint", begin_before_savepoint)
+        event.listen(root, "commit", _on_commit)
+        event.listen(root, "rollback", _on_rollback)
+        event.listen(root, "handle_error", _on_error)
     return found
 
 

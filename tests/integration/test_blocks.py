@@ -242,6 +242,41 @@ async def test_manager_runs_from_startup_to_shutdown(database_url: str) -> None:
     await defaults.reset()
 
 
+async def test_concurrent_startups_build_one_engine(sqlite_url: str) -> None:
+    """Two startups at once leave one engine, and no connection of the other."""
+    manager = DatabaseManager(sqlite_url)
+    await asyncio.gather(manager.startup(), manager.startup())
+    assert manager.started
+    assert defaults.engine() is manager.engine
+    await manager.shutdown()
+    assert not manager.started
+
+
+async def test_cancelled_reader_gives_back_what_can_write(
+    sessions: async_sessionmaker[AsyncSession], engine: AsyncEngine
+) -> None:
+    """A read session that is cancelled amid its work leaves the pool's only connection able to write."""
+    dependencies = DatabaseDependencies(sessions)
+
+    async def read(inside: asyncio.Event) -> None:
+        async with dependencies.get_read_session() as session:
+            await session.execute(select(Note))
+            inside.set()
+            while True:
+                await session.execute(select(Note))
+
+    for _ in range(5):
+        inside = asyncio.Event()
+        task = asyncio.create_task(read(inside))
+        await inside.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        async with dependencies.get_db() as session:
+            session.add(Note(text="kept"))
+    assert await notes(engine) == ["kept"] * 5
+
+
 async def test_manager_of_a_dead_server_does_not_start() -> None:
     """A database that does not answer raises a ConnectionError without the password, and nothing is started."""
     manager = DatabaseManager(f"postgresql://ann:{SECRET}@127.0.0.1:1/none")

@@ -6,6 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from fastrdb import Cache
+from fastrdb.db.transactions import transaction_of, watch
 from tests.models import Base, named
 from tests.world import ANN, BOB, Read, World
 
@@ -95,3 +96,30 @@ async def test_cache_can_be_left_out(world: World) -> None:
     sent = len(world.sent)
     assert (await world.crud.get(db=world.factory, redis=no_cache, id=ANN)).name == "Ann"
     assert len(world.sent) > sent
+
+
+async def test_commit_on_an_engine_with_options_is_counted_once(world: World) -> None:
+    """A COMMIT on an engine with execution options calls its effects once, though that beneath is watched, too."""
+    derived = world.engine.execution_options(anything=1)
+    for engine in (derived, world.engine):
+        watch(engine.sync_engine)
+    effects = _Counted()
+    async with derived.connect() as connection:
+        await connection.execute(text("SELECT 1"))
+        transaction = transaction_of(connection.sync_connection)  # type: ignore[arg-type]  # it is connected
+        assert transaction is not None
+        transaction.effects = effects
+        await connection.commit()
+    assert effects.commits == 1
+
+
+class _Counted:
+    """Effects that count."""
+
+    commits = 0
+
+    async def before_commit(self) -> None:
+        self.commits += 1
+
+    def forget(self) -> None:
+        self.commits = -1

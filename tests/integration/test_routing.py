@@ -226,6 +226,20 @@ async def test_crud_with_routed_sessions_is_never_stale(pair: Pair, valkey_url: 
         assert (await crud.get(db=readers, redis=None, id=1)).name == "changed"
 
 
+async def test_context_reads_what_its_crud_wrote(pair: Pair, valkey_url: str) -> None:
+    """A write of a crud keeps its context at the primary, as one of a session does."""
+    sessions = pair.sessions(read_your_writes_s=3600)
+    crud = Crud[Place, PlaceIn, PlaceIn, PlaceOut](Place, PlaceOut, pattern="place:{id}")
+
+    async def request() -> tuple[str | None, str | None]:
+        async with Cache.from_url(valkey_url) as cache:
+            before = await place_of_read(sessions)
+            await crud.update(db=sessions, redis=cache, obj_in=PlaceIn(name="changed"), id=1)
+            return before, await place_of_read(sessions)
+
+    assert await in_its_own_context(request()) == ("replica", "changed")
+
+
 async def test_wrong_routing_is_refused(pair: Pair) -> None:
     """No replicas, or a negative time, is refused, and so is limiting a session class that nobody here knows."""
     with pytest.raises(SettingRefused, match="replicas"):
