@@ -47,7 +47,7 @@ class World:
 
     @property
     def dialect(self) -> str:
-        """``"postgresql"`` or ``"sqlite"``."""
+        """``"postgresql"``, ``"sqlite"`` or ``"mysql"``."""
         return self.engine.dialect.name
 
     def count(self, engine: AsyncEngine) -> None:

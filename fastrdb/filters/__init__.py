@@ -2,7 +2,8 @@
 
 ``age=18`` is equality, ``None`` is ``IS NULL``, a list is ``IN``, a dict is operators that must all hold. NULL is
 as in SQL: ``!=``, ``not_in``, ``not_like`` and ``not_ilike`` do not find rows without a value; ``is_not`` does.
-Whether ``like`` ignores case is the database's affair (SQLite does, for ASCII); ``ilike`` always does.
+Whether ``like`` ignores case is the database's affair (SQLite does, for ASCII; MariaDB by its
+collation); ``ilike`` always does.
 """
 
 from fastrdb.filters.analysis import Analysis, analyse, reads_other_rows

@@ -37,3 +37,14 @@ async def test_one_file_under_two_names_is_one(tmp_path: Path, monkeypatch: pyte
         await use(first, "sqlite+aiosqlite:///app.db")
         with pytest.raises(CacheShared):
             await use(second, f"sqlite+aiosqlite:///{tmp_path}/app.db")
+
+
+async def test_unused_cache_lets_go(tmp_path: Path) -> None:
+    """A cache that is closed before anything was read or written keeps no other one off the database."""
+    first = Cache.from_url("memory://")
+    first.exclude_others(str(tmp_path).encode())
+    await first.aclose()
+    async with Cache.from_url("memory://") as second:
+        second.exclude_others(str(tmp_path).encode())
+        with pytest.raises(CacheShared):
+            Cache.from_url("memory://").exclude_others(str(tmp_path).encode())
