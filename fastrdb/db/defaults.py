@@ -87,6 +87,7 @@ class _Defaults:
         self.settings = _Settings()
         self.databases: _PerLoop[_Database] = _PerLoop()
         self.clients: _PerLoop[Redis] = _PerLoop()
+        self.dependencies: object = None
 
     def database(self) -> _Database:
         return self.databases.get(self._build_database)
@@ -223,7 +224,7 @@ async def reset() -> None:
     """
     await reset_redis()
     database = _defaults.databases.take()
-    _defaults.settings = _Settings()
+    _defaults.settings, _defaults.dependencies = _Settings(), None
     if database is not None and database.ours:
         await database.engine.dispose()
 
@@ -239,6 +240,16 @@ def withdraw(engine: AsyncEngine) -> None:
     current = _defaults.databases.current()
     if current is not None and current.engine is engine:
         _defaults.databases.take()
+
+
+def set_dependencies(dependencies: object) -> None:
+    """Keep what ``configure_database_dependencies`` was given."""
+    _defaults.dependencies = dependencies
+
+
+def dependencies() -> object:
+    """Give what ``set_dependencies`` was given last; ``None`` after a reset."""
+    return _defaults.dependencies
 
 
 def database_is_set() -> bool:

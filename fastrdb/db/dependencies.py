@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..errors import SessionRefused
-from .sessions import SessionFactory, resolve
+from .sessions import SessionFactory, new_session
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ def async_get_db(factory: SessionFactory) -> Dependency[AsyncSession]:
         raise SessionRefused(f"factory: {type(factory).__name__}; pass an async_sessionmaker")
 
     async def generate() -> AsyncGenerator[AsyncSession, None]:
-        async with _new(factory) as session:
+        async with new_session(factory) as session:
             yield session
             await session.commit()  # not reached after an exception: closing rolls back
 
@@ -97,10 +97,3 @@ def get_redis(client: T) -> Dependency[T]:
         yield client
 
     return Dependency(generate)
-
-
-def _new(factory: SessionFactory) -> AsyncSession:
-    session = resolve(factory())
-    if not isinstance(session, AsyncSession):
-        raise SessionRefused("factory: it gives another factory; pass one that gives an AsyncSession")
-    return session

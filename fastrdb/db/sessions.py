@@ -163,6 +163,20 @@ def resolve(db: object) -> AsyncSession | SessionFactory:
     raise SessionRefused(f"db: {type(db).__name__}; pass an AsyncSession or an async_sessionmaker")
 
 
+def new_session(factory: SessionFactory) -> AsyncSession:
+    """Give a session of a factory.
+
+    Raises:
+        SessionRefused: It is no factory, or gives no AsyncSession.
+    """
+    if not callable(factory):
+        raise SessionRefused(f"factory: {type(factory).__name__}; pass an async_sessionmaker")
+    session = resolve(factory())
+    if not isinstance(session, AsyncSession):
+        raise SessionRefused("factory: it gives another factory; pass one that gives an AsyncSession")
+    return session
+
+
 def joins(session: AsyncSession) -> bool:
     """Tell whether the caller began the transaction, so that the caller commits it.
 

@@ -121,7 +121,7 @@ def watch(engine: Engine) -> Transactions:
     if not event.contains(engine, "begin", _on_begin):
         event.listen(engine, "begin", _on_begin)
         event.listen(engine, "before_cursor_execute", _on_statement)
-        event.listen(engine, "savepoint", _on_savepoint)
+        event.listen(engine, "savepoint", begin_before_savepoint)
         event.listen(engine, "commit", _on_commit)
         event.listen(engine, "rollback", _on_rollback)
         event.listen(engine, "handle_error", _on_error)
@@ -157,7 +157,7 @@ def _on_statement(
         transactions.sent(connection, statement, context)
 
 
-def _on_savepoint(connection: Connection, name: str | None) -> None:
+def begin_before_savepoint(connection: Connection, name: str | None) -> None:
     """Begin first: where SQLite's driver has not, releasing the outermost savepoint would commit, unnoticed."""
     if connection.dialect.name != "sqlite":
         return
