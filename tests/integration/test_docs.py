@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(page.relative_to(ROOT).as_posix() for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 REDIS = "redis://localhost:6379"  # what the pages write, and readers replace by theirs, as is done here
+POSTGRES = "postgresql://localhost/shop"  # likewise
 OPENING = "tutorial.md#a-table"  # a page with this link goes on from the tutorial's first blocks
 FIRST_BLOCKS = 3
 
@@ -35,12 +36,12 @@ class Block(NamedTuple):
     line: int
     code: str
 
-    def compiled(self, redis_url: str) -> Any:
+    def compiled(self, redis_url: str, postgres_url: str = POSTGRES) -> Any:
         """The code, with ``await`` allowed as at a prompt, and the page's line numbers.
 
         A ``try`` of the page shows an error: one that does not come fails the test.
         """
-        padded = "\n" * (self.line - 1) + self.code.replace(REDIS, redis_url)
+        padded = "\n" * (self.line - 1) + self.code.replace(REDIS, redis_url).replace(POSTGRES, postgres_url)
         parsed = compile(padded, self.page, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         for statement in parsed.body:
             if isinstance(statement, ast.Try) and not statement.orelse:
@@ -78,12 +79,14 @@ async def closing() -> AsyncIterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
-async def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valkey_url: str) -> None:
+async def test_python_blocks_run(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valkey_url: str, postgres_url: str
+) -> None:
     """A page's blocks run from top to bottom, sharing their names, and every assert in them holds."""
     monkeypatch.chdir(tmp_path)
     async with closing() as names:
         for block in blocks_to_run(page):
-            code = block.compiled(valkey_url)
+            code = block.compiled(valkey_url, postgres_url)
             if "asyncio.run(" in block.code:  # a program of its own
                 await asyncio.to_thread(exec, code, names)
             elif (left := eval(code, names)) is not None:
