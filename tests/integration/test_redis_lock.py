@@ -299,7 +299,7 @@ async def test_an_answer_that_comes_too_late_is_none(frail: tuple[RedisServer, R
     await client.ping()
     server.pause()
     acquiring = asyncio.create_task(RedisLock("job", ttl=0.001, redis=client).acquire())
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # more than the lock's life
     server.resume()
     with pytest.raises(LockUnavailable, match="longer to answer"):
         await acquiring
