@@ -158,7 +158,14 @@ class _Bound:
         try:
             await self.loop.create_future()
         finally:
-            await asyncio.gather(self.small.aclose(), self.bulk.aclose())
+            try:
+                await self._close()
+            except asyncio.CancelledError:  # a loop that shuts down cancels what closes, too, maybe before it began
+                await self._close()
+                raise
+
+    async def _close(self) -> None:
+        await asyncio.gather(self.small.aclose(), self.bulk.aclose())
 
 
 def _abandon(bound: _Bound) -> None:

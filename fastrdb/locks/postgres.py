@@ -64,7 +64,8 @@ class PgAdvisoryLock:
     ) -> None:
         if scope not in ("session", "transaction"):
             raise ValueRefused("scope", "'session' or 'transaction'", scope)
-        self.key, self.number, self.shared, self.scope = key, advisory_number(key), shared, scope
+        self.key, self.number, self.shared = key, advisory_number(key), shared
+        self.scope: Scope = scope
         self.wait_s = waiting_time("wait", wait)
         self.acquired = False
         self.lost = Loss(str(key))
@@ -148,7 +149,7 @@ class PgAdvisoryLock:
         try:
             isolation = "AUTOCOMMIT" if self.scope == "session" else "READ COMMITTED"  # whatever the engine's own is
             connection = await connection.execution_options(isolation_level=isolation)
-            found = (await connection.execute(attempt(self.number, self.scope, self.shared))).one()
+            found = tuple((await connection.execute(attempt(self.number, self.scope, self.shared))).one())
         except BaseException:
             await discard(connection)
             raise

@@ -87,7 +87,7 @@ class RedisLock:
 
         Raises:
             LockError: This object holds the lock already, or is acquiring it in another task.
-            LockUnavailable: Redis did not answer.
+            LockUnavailable: Redis did not answer in time.
         """
         wait_s = chosen_wait(self.wait_s, timeout, blocking)
         if self._fenced is not None or self._acquiring:
@@ -175,9 +175,9 @@ class RedisLock:
         except LockUnavailable:
             await self._withdraw(fenced, token)
             raise
-        if time.monotonic() - since >= self.ttl_s:  # the answer came when the lock had ended
+        if time.monotonic() - since >= self.ttl_s:
             await self._withdraw(fenced, token)
-            return False
+            raise LockUnavailable(self.name, f"Redis took longer to answer than the lock lives, {self.ttl_s:.3g} s")
         self.acquired, self.fence, self._fenced = True, fenced.fence, fenced
         self.lost = Loss(self.name, since + self.ttl_s)
         self._watcher = asyncio.create_task(self._watch(self.lost), context=Context())

@@ -396,3 +396,23 @@ def test_a_forked_process_opens_its_own_connections(valkey_url: str) -> None:
     command = [sys.executable, "-W", "error", "-c", FORKING, valkey_url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+async def read_once(url: str) -> None:
+    """Use a cache that nobody has any more afterwards."""
+    store = RedisStore.factory_from_url(url, timeout_s=10)()
+    assert await store.read(b"nothing", ()) == (None, ())
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_cache_and_its_loop_may_end_together(turns: int, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that nobody has any more closes its connections, even when the loop ends in the middle of that."""
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    with asyncio.Runner() as runner:
+        runner.run(read_once(valkey_url))
+        for _ in range(turns):
+            runner.get_loop().call_soon(runner.get_loop().stop)
+            runner.get_loop().run_forever()  # one turn
+    gc.collect()
+    assert complaints == []

@@ -211,7 +211,7 @@ def test_both_keys_lie_in_one_slot() -> None:
 
 async def test_a_lock_is_renewed_while_its_block_runs(redis: Redis) -> None:
     """The remaining life goes up again and again without anybody's doing."""
-    async with RedisLock("job", ttl=0.5, redis=redis) as lock:
+    async with RedisLock("job", ttl=1.5, redis=redis) as lock:
         seen = [0.0]
 
         async def renewed_twice() -> bool:
@@ -224,7 +224,7 @@ async def test_a_lock_is_renewed_while_its_block_runs(redis: Redis) -> None:
 
 async def test_without_renewal_a_lock_ends_and_says_so(redis: Redis) -> None:
     """With ``auto_renewal=False`` the ttl is the limit: then ``lost`` is set, and another gets the lock."""
-    async with RedisLock("job", ttl=0.05, redis=redis, auto_renewal=False) as lock:
+    async with RedisLock("job", ttl=1, redis=redis, auto_renewal=False) as lock:
         assert not lock.lost
         await soon(lock.lost.wait())
         assert lock.lost
@@ -234,7 +234,7 @@ async def test_without_renewal_a_lock_ends_and_says_so(redis: Redis) -> None:
 
 async def test_an_ended_lock_is_not_released_from_under_another(redis: Redis) -> None:
     """Whose lock has ended deletes nobody's: release says False, and the next holder keeps it."""
-    slow = RedisLock("job", ttl=0.05, redis=redis, auto_renewal=False)
+    slow = RedisLock("job", ttl=1, redis=redis, auto_renewal=False)
     await slow.acquire()
     async with RedisLock("job", redis=redis, wait=None) as other:
         assert not await slow.release()
@@ -257,7 +257,7 @@ async def test_renewing_puts_the_end_off(redis: Redis) -> None:
 
 async def test_a_taken_lock_is_lost(redis: Redis) -> None:
     """The next renewal finds that somebody else has the lock, and wakes who waits for ``lost``."""
-    async with RedisLock("job", ttl=0.3, redis=redis) as lock:
+    async with RedisLock("job", ttl=1, redis=redis) as lock:
         await redis.set(lock_key("job"), "somebody else")
         await soon(lock.lost.wait())
         assert "somebody else" in repr(lock.lost)
@@ -276,7 +276,7 @@ async def test_a_restart_loses_the_lock_and_no_fence(frail: tuple[RedisServer, R
 async def test_a_dead_server_loses_the_lock(frail: tuple[RedisServer, Redis]) -> None:
     """A lock that cannot be renewed is lost when its ttl is over, and leaving its block raises nothing."""
     server, client = frail
-    async with RedisLock("job", ttl=0.3, redis=client) as lock:
+    async with RedisLock("job", ttl=1, redis=client) as lock:
         await asyncio.to_thread(server.kill)
         await soon(lock.lost.wait())
     assert "ran out" in repr(lock.lost)
@@ -291,6 +291,18 @@ async def test_a_dead_server_is_no_busy_lock(frail: tuple[RedisServer, Redis]) -
             raise AssertionError("the block ran")
     with pytest.raises(LockUnavailable):
         await RedisLock("job", redis=client).is_locked()
+
+
+async def test_an_answer_that_comes_too_late_is_none(frail: tuple[RedisServer, Redis]) -> None:
+    """A lock that had ended before its acquisition was answered is not held, and nobody is said to have it."""
+    server, client = frail
+    await client.ping()
+    server.pause()
+    acquiring = asyncio.create_task(RedisLock("job", ttl=0.001, redis=client).acquire())
+    await asyncio.sleep(0.05)  # more than the lock's life
+    server.resume()
+    with pytest.raises(LockUnavailable, match="longer to answer"):
+        await acquiring
 
 
 async def test_cancelled_while_waiting(redis: Redis) -> None:
@@ -320,6 +332,22 @@ async def test_cancelled_while_the_server_answers(frail: tuple[RedisServer, Redi
         await acquiring
     assert not lock.acquired
     assert not await lock.is_locked()
+
+
+async def test_cancelled_at_any_moment(redis: Redis) -> None:
+    """Wherever the cancellation comes in, no lock is left behind."""
+    for turns in range(100):
+        lock = RedisLock("job", redis=redis)
+        acquiring = asyncio.create_task(lock.acquire())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if acquiring.done():
+            await lock.release()
+            break
+        acquiring.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await acquiring
+        assert not await lock.is_locked()
 
 
 async def test_cancelled_in_the_block(redis: Redis) -> None:
