@@ -12,6 +12,8 @@ from hypothesis import settings
 from tests.blocking import watched_loops
 from tests.servers.errors import ServerUnavailable
 from tests.servers.fleet import FLAVOURS, Fleet
+from tests.servers.mariadb import MariaDBServer
+from tests.servers.pgbouncer import PgBouncerServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 
@@ -33,6 +35,10 @@ def shared_servers(item: pytest.Function) -> Iterator[str]:
     """The names, in the fleet, of the servers that a test's fixtures ask for."""
     if "postgres" in item.fixturenames:
         yield "postgres"
+    if "pgbouncer" in item.fixturenames:
+        yield "pgbouncer"
+    if "mariadb" in item.fixturenames:
+        yield "mariadb"
     if "redis_server" in item.fixturenames:
         yield str(item.callspec.params["redis_server"])
     if "valkey_server" in item.fixturenames:
@@ -138,6 +144,33 @@ def postgres(fleet: Fleet) -> PostgresServer:
 def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     """An empty PostgreSQL database of this test's own, as a SQLAlchemy URL."""
     with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(fleet: Fleet) -> PgBouncerServer:
+    """The run's PgBouncer, in front of its PostgreSQL server."""
+    with failing_in_one_line():
+        return fleet.pgbouncer()
+
+
+@pytest.fixture
+def pgbouncer_url(pgbouncer: PgBouncerServer, postgres_url: str) -> str:
+    """The test's own PostgreSQL database, through PgBouncer that pools transactions, as a SQLAlchemy URL."""
+    return pgbouncer.through(postgres_url)
+
+
+@pytest.fixture(scope="session")
+def mariadb(fleet: Fleet) -> MariaDBServer:
+    """The run's MariaDB server."""
+    with failing_in_one_line():
+        return fleet.mariadb()
+
+
+@pytest.fixture
+def mariadb_url(mariadb: MariaDBServer) -> Iterator[str]:
+    """An empty MariaDB database of this test's own, as a SQLAlchemy URL."""
+    with mariadb.database() as url:
         yield url
 
 

@@ -8,22 +8,25 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
+import asyncpg
 import pytest
 import redis
-from sqlalchemy import text
+from sqlalchemy import NullPool, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import DEFAULT_PORTS, LEASH
 from tests.servers.redis import RedisServer, client, commandstats
 
 ROOT = Path(__file__).parents[2]
-GIVEN = ("FASTRDB_TEST_POSTGRES_URL", "FASTRDB_TEST_REDIS_URL")
+GIVEN = ("FASTRDB_TEST_POSTGRES_URL", "FASTRDB_TEST_MYSQL_URL", "FASTRDB_TEST_REDIS_URL")
 OWNER = """
 import sys, time
-from tests.servers.fleet import start
-server = start(sys.argv[1])
+from tests.servers.fleet import Fleet
+server = Fleet().server(sys.argv[1])
 print(server.pid, server.process.folder, flush=True)
 time.sleep(60)
 """
@@ -93,6 +96,60 @@ async def test_databases_are_dropped(postgres: PostgresServer) -> None:
     assert postgres.ask(f"SELECT count(*) FROM pg_database WHERE datname = '{name}'") == 0
 
 
+async def test_pgbouncer_answers(postgres: PostgresServer, pgbouncer_url: str) -> None:
+    """SQLAlchemy reaches the test's database through PgBouncer, if it names no prepared statement twice."""
+    engine = create_async_engine(
+        pgbouncer_url,
+        poolclass=NullPool,
+        connect_args={
+            "statement_cache_size": 0,
+            "prepared_statement_cache_size": 0,
+            "prepared_statement_name_func": lambda: f"__asyncpg_{uuid4()}__",
+        },
+    )
+    try:
+        async with engine.connect() as connection:
+            name = (await connection.execute(text("SELECT current_database()"))).scalar_one()
+    finally:
+        await engine.dispose()
+    assert pgbouncer_url.endswith(f"/{name}")
+
+
+async def test_pgbouncer_pools_transactions(pgbouncer_url: str) -> None:
+    """Two transactions of one client may be served by two connections, so what a session prepared is gone."""
+    url = make_url(pgbouncer_url).set(drivername="postgresql").render_as_string(hide_password=False)
+    first = await asyncpg.connect(url, statement_cache_size=0)
+    second = await asyncpg.connect(url, statement_cache_size=0)
+    try:
+        one = await first.fetchval("SELECT pg_backend_pid()")
+        async with second.transaction():
+            assert await second.fetchval("SELECT pg_backend_pid()") == one
+            assert await first.fetchval("SELECT pg_backend_pid()") != one
+    finally:
+        await first.close()
+        await second.close()
+
+
+async def test_mariadb_answers(mariadb: MariaDBServer, mariadb_url: str) -> None:
+    """SQLAlchemy reaches MariaDB through asyncmy."""
+    assert str(await scalar(mariadb_url, "SELECT VERSION()")).split("-")[0] == mariadb.version
+    assert tuple(map(int, mariadb.version.split("."))) >= (10, 11)
+
+
+async def test_mariadb_databases_are_dropped(mariadb: MariaDBServer) -> None:
+    """A test's database is dropped even while somebody has a transaction open in it."""
+    with mariadb.database() as url:
+        engine = create_async_engine(url)
+        connection = await engine.connect()
+        await connection.execute(text("CREATE TABLE mine (id int)"))
+        await connection.execute(text("INSERT INTO mine VALUES (1)"))
+    await connection.invalidate()
+    await connection.close()
+    await engine.dispose()
+    name = url.rsplit("/", 1)[1]
+    assert mariadb.ask(f"SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = '{name}'") == 0
+
+
 async def test_sqlite_answers(sqlite_url: str) -> None:
     """SQLAlchemy reaches a SQLite file through aiosqlite."""
     assert await scalar(sqlite_url, "SELECT 1") == 1
@@ -120,9 +177,9 @@ def test_redis_is_cleaned(private_redis: Callable[..., RedisServer]) -> None:
     assert server.alive
 
 
-def test_no_default_port(postgres: PostgresServer, redis_server: RedisServer) -> None:
+def test_no_default_port(postgres: PostgresServer, mariadb: MariaDBServer, redis_server: RedisServer) -> None:
     """No server listens where somebody's own data may be."""
-    for server in (postgres, redis_server):
+    for server in (postgres, mariadb, redis_server):
         if server.process is not None:
             assert server.process.port not in DEFAULT_PORTS
             assert server.url.count("127.0.0.1") == 1
@@ -218,7 +275,7 @@ def test_the_run_fails_when_keys_were_walked(tmp_path: Path) -> None:
     assert "2 passed, 2 errors" in run.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", ["postgres", "valkey", "redis7"])
+@pytest.mark.parametrize("name", ["postgres", "pgbouncer", "mariadb", "valkey", "redis7"])
 def test_nothing_outlives_the_run(name: str) -> None:
     """A server and its files vanish when the process that started it is killed with SIGKILL."""
     command = [sys.executable, "-c", OWNER, name]

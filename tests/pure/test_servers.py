@@ -7,6 +7,7 @@ import pytest
 
 from tests.servers import folders, programs
 from tests.servers.errors import ServerUnavailable
+from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import DEFAULT_PORTS, free_port
 from tests.servers.programs import Program, name_and_version
@@ -26,6 +27,8 @@ def server_program(folder: Path, name: str, says: str) -> None:
         ("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64", ("Redis", (7, 0, 15))),
         ("Valkey server v=9.1.2 sha=00000000:1", ("Valkey", (9, 1, 2))),
         ("postgres (PostgreSQL) 18.4", ("postgres", (18, 4))),
+        ("PgBouncer 1.18.0\nlibevent 2.1.12-stable", ("PgBouncer", (1, 18, 0))),
+        ("/usr/sbin/mariadbd  Ver 10.11.19-MariaDB-0+deb12u1 for debian-linux-gnu", ("mariadbd", (10, 11, 19))),
         ("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)", ("postgres", (15, 18))),
     ],
 )
@@ -77,6 +80,8 @@ def test_dead_url_is_no_reason_to_start_another() -> None:
     """A server that was named by URL and does not answer is an error."""
     with pytest.raises(ServerUnavailable, match="FASTRDB_TEST_REDIS_URL names a dead server"):
         RedisServer.given(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(ServerUnavailable, match="FASTRDB_TEST_MYSQL_URL names a dead server"):
+        MariaDBServer.given(f"mysql+asyncmy://nobody@127.0.0.1:{free_port()}")
     with pytest.raises(ServerUnavailable, match="FASTRDB_TEST_POSTGRES_URL names a dead server"):
         PostgresServer.given(f"postgresql://127.0.0.1:{free_port()}/postgres")
 

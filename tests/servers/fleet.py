@@ -8,20 +8,25 @@ from contextlib import suppress
 from functools import partial
 
 from tests.servers.errors import ServerUnavailable
+from tests.servers.mariadb import MariaDBServer
+from tests.servers.pgbouncer import PgBouncerServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 
-Server = PostgresServer | RedisServer
+Server = MariaDBServer | PostgresServer | PgBouncerServer | RedisServer
 
 POSTGRES_URL = os.environ.get("FASTRDB_TEST_POSTGRES_URL")
+MYSQL_URL = os.environ.get("FASTRDB_TEST_MYSQL_URL")
 REDIS_URL = os.environ.get("FASTRDB_TEST_REDIS_URL")
 FLAVOURS = ("given",) if REDIS_URL else ("valkey", "redis7")
 
 
 def start(name: str) -> Server:
-    """Start, or reach, the server *name*: ``postgres`` or one of FLAVOURS."""
+    """Start, or reach, the server *name*: ``postgres``, ``mariadb`` or one of FLAVOURS."""
     if name == "postgres":
         return PostgresServer.given(POSTGRES_URL) if POSTGRES_URL else PostgresServer.start()
+    if name == "mariadb":
+        return MariaDBServer.given(MYSQL_URL) if MYSQL_URL else MariaDBServer.start()
     return RedisServer.given(REDIS_URL) if REDIS_URL else RedisServer.start(name)
 
 
@@ -37,7 +42,12 @@ class Fleet:
         """Begin to start servers, each in a thread that ends with the start."""
         for name in names:
             if name not in self._shared:
-                self._shared[name] = in_thread(partial(start, name))
+                self._shared[name] = in_thread(partial(self._start, name))
+
+    def _start(self, name: str) -> Server:
+        if name == "pgbouncer":
+            return PgBouncerServer.start(self.postgres())
+        return start(name)
 
     def postgres(self) -> PostgresServer:
         """The run's PostgreSQL server.
@@ -45,8 +55,28 @@ class Fleet:
         Raises:
             ServerUnavailable: There is none, for each who asks.
         """
-        server = self._get("postgres")
+        server = self.server("postgres")
         assert isinstance(server, PostgresServer)
+        return server
+
+    def pgbouncer(self) -> PgBouncerServer:
+        """The run's PgBouncer, in front of its PostgreSQL server.
+
+        Raises:
+            ServerUnavailable: There is none, for each who asks.
+        """
+        server = self.server("pgbouncer")
+        assert isinstance(server, PgBouncerServer)
+        return server
+
+    def mariadb(self) -> MariaDBServer:
+        """The run's MariaDB server.
+
+        Raises:
+            ServerUnavailable: There is none, for each who asks.
+        """
+        server = self.server("mariadb")
+        assert isinstance(server, MariaDBServer)
         return server
 
     def redis(self, flavour: str) -> RedisServer:
@@ -55,11 +85,16 @@ class Fleet:
         Raises:
             ServerUnavailable: There is none, for each who asks.
         """
-        server = self._get(flavour)
+        server = self.server(flavour)
         assert isinstance(server, RedisServer)
         return server
 
-    def _get(self, name: str) -> Server:
+    def server(self, name: str) -> Server:
+        """The run's server *name*.
+
+        Raises:
+            ServerUnavailable: There is none, for each who asks.
+        """
         self.prefetch([name])
         return self._shared[name].result()
 

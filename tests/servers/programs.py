@@ -15,6 +15,7 @@ from tests.servers.errors import ServerUnavailable
 from tests.servers.folders import kept, open_to_all
 
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
+SYSTEM = Path("/usr/sbin")  # not on everybody's PATH
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Program:
 
 
 def name_and_version(text: str) -> tuple[str, tuple[int, ...]]:
-    """The first word and the first version number of what ``--version`` prints."""
-    found = re.match(r"(\w+).*?(\d+(?:\.\d+)+)", text)
+    """The first word, without its folder, and the first version number of what ``--version`` prints."""
+    found = re.match(r"(?:/\S*/)?(\w+).*?(\d+(?:\.\d+)+)", text)
     if not found:
         raise OSError(f"names no version: {text[:80]!r}")
     return found[1], tuple(map(int, found[2].split(".")))
@@ -83,14 +84,34 @@ def valkey() -> Program:
 
 def redis7() -> Program:
     """Redis 7 or later, of the system or of Debian's package."""
-    if program := installed("redis-server", "Redis", oldest=(7,)):
-        return program
+    found = installed("redis-server", "Redis", oldest=(7,))
+    return found or packaged("redis-server", "usr/bin/redis-server", "Redis server >= 7")
+
+
+def pgbouncer() -> Program:
+    """PgBouncer, of the system or of Debian's package."""
+    found = installed("pgbouncer", "PgBouncer", oldest=(1, 12), others=SYSTEM.glob("pgbouncer"))
+    return found or packaged("pgbouncer", "usr/sbin/pgbouncer", "PgBouncer")
+
+
+def mariadb() -> Program:
+    """MariaDB 10.11 or later, of the system or of Debian's package."""
+    found = installed("mariadbd", "mariadbd", oldest=(10, 11), others=SYSTEM.glob("mariadbd"))
+    return found or packaged("mariadb-server-core", "usr/sbin/mariadbd", "MariaDB server >= 10.11")
+
+
+def packaged(package: str, path: str, what: str) -> Program:
+    """The program at *path* of a Debian package, unpacked and not installed.
+
+    Raises:
+        ServerUnavailable: It cannot be had; the text says how to install *what*.
+    """
     try:
-        root = debian.unpacked("redis-server")
+        root = debian.unpacked(package)
     except ServerUnavailable as failure:
-        raise ServerUnavailable(f"no Redis server >= 7: apt-get install redis-server ({failure})") from failure
+        raise ServerUnavailable(f"no {what}: apt-get install {package} ({failure})") from failure
     libraries = f"LD_LIBRARY_PATH={debian.library_path(root)}"
-    return Program(("env", libraries, str(root / "usr/bin/redis-server")), "Debian package")
+    return Program(("env", libraries, str(root / path)), "Debian package")
 
 
 def postgres() -> Program:
