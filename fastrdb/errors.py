@@ -22,6 +22,11 @@ FastRDBError
 │   ├── ForeignKeyViolation
 │   ├── NotNullViolation
 │   └── CheckViolation
+├── TenancyError                a tenant's rows cannot be kept apart in this way
+│   ├── RLSError                row-level security
+│   │   └── ContextRefused      a tenant, user … that PostgreSQL cannot be told; also InputError
+│   └── SchemaManagementError   a schema per tenant
+│       └── SchemaNameRefused   a name that cannot be a schema's; also InputError
 └── CacheError
     ├── CacheUnavailable        Redis did not answer in time
     ├── CacheClosed             the cache, or its event loop, was closed
@@ -295,6 +300,38 @@ class CheckViolation(IntegrityViolation):
     """The row does not satisfy a CHECK constraint."""
 
     _what = "the row does not satisfy the check"
+
+
+class TenancyError(FastRDBError):
+    """Tenants cannot be kept apart in this way; the message says what to change."""
+
+
+class RLSError(TenancyError):
+    """Row-level security cannot be used in this way; nothing was changed."""
+
+
+class ContextRefused(RLSError, InputError):
+    """A value of a row-level security context is none that PostgreSQL can be told; nothing was sent."""
+
+
+class SchemaManagementError(TenancyError):
+    """A tenant's schema cannot be used, made or dropped in this way; nothing was changed."""
+
+
+class SchemaNameRefused(SchemaManagementError, InputError):
+    """A name cannot be that of a schema; nothing was sent.
+
+    Attributes:
+        name: The name.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name, self.problem = name, problem
+
+    def __str__(self) -> str:
+        shown = self.name if len(self.name) <= 80 else self.name[:77] + "…"
+        return f"schema {shown!r}: {self.problem}"
 
 
 class CacheError(FastRDBError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeAlias, cast, get_args
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel
 from redis.asyncio import Redis
@@ -19,8 +20,11 @@ from ..cache.cache import Cache
 from ..cache.cache import resolve as resolve_cache
 from ..cache.protocol import ALL_PARTS
 from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
+from ..db.restrictions import Restrictions
+from ..db.restrictions import ask as ask_restrictions
 from ..db.sessions import Database, Place, Places, SessionFactory, answers_from_cache
 from ..db.sessions import resolve as resolve_database
+from ..db.transactions import Transactions
 from ..errors import CacheUnavailable, ConfigurationError, RedisRefused, TemplateError
 from ..filters import Analysis, Filter, analyse, parse, reads_other_rows
 from ..keys import RESERVED, Pattern, Template, check_list_template, check_row_template, check_templates
@@ -29,6 +33,7 @@ from .execution import Query, fetch
 from .keyspace import Keyspace, Layout, Scope
 from .model import Model
 from .response import Responses
+from .sight import NOT_ASKED, Sight, sight_of
 
 M = TypeVar("M", default=Any)
 C = TypeVar("C", bound=BaseModel, default=Any)
@@ -81,9 +86,11 @@ class Asked:
         """Names of the fields that must equal a value, which is not NULL."""
         return frozenset([name for name, value in self.filter.plain.items() if value is not None])
 
-    def extras(self, besides: frozenset[str], order: object = None) -> object | None:
+    def extras(self, besides: frozenset[str], order: object = None, sight: Sight | None = None) -> object | None:
         """Give what the key must hold besides the template's own fields; ``None`` for nothing."""
         rest = self.filter.canonical_without(besides)
+        if sight is not None:
+            return [rest, self.where_text, order, sight.extras]
         nothing = rest is None and self.where_text is None and order is None
         return None if nothing else [rest, self.where_text, order]
 
@@ -96,12 +103,14 @@ class Sources(NamedTuple):
         place: Where its statements go.
         cache: The cache, or ``None``.
         space: The crud's keys in that cache.
+        sight: Whose eyes it reads with, where not everybody sees the same rows.
     """
 
     db: AsyncSession | SessionFactory
     place: Place
     cache: Cache | None
     space: Keyspace | None
+    sight: Sight | None = None
 
 
 class Core(Generic[M, C, U, R]):
@@ -166,6 +175,8 @@ class Core(Generic[M, C, U, R]):
         self._spaces: dict[str, Keyspace] = {}
         self._places = Places()
         self._last: tuple[async_sessionmaker[Any], dict[str, Any], Sources] | None = None
+        self._restrictions: WeakKeyDictionary[Transactions, Restrictions] = WeakKeyDictionary()
+        self._tables = frozenset([self._model.table.fullname, *tables])
         self._statements: dict[object, Any] = {}
         self._hidden = self._hidden_columns()
         self._filled = frozenset(name for name, column in self._model.columns.items() if self._is_filled(name, column))
@@ -289,10 +300,34 @@ class Core(Generic[M, C, U, R]):
                 return last
         database = resolve_database(given)
         place = self._place(database, cache)
-        found = Sources(database, place, cache, self._space(cache) if cache is not None else None)
-        if isinstance(database, async_sessionmaker) and self._places.remembers(database):
+        sighted, sight = sight_of(database, place, self._restrictions.get(place.transactions), self._tables)
+        found = Sources(sighted, place, cache, self._space(cache) if cache is not None else None, sight)
+        if sight is None and isinstance(database, async_sessionmaker) and self._places.remembers(database):
             self._last = database, dict(database.kw), found
         return found
+
+    async def _asked_sources(
+        self, db: MaybeDatabase, redis: MaybeRedis, besides: frozenset[str] = _NO_TABLES
+    ) -> Sources:
+        """Give the sources of a call, once the database has been asked which tables hide rows.
+
+        Args:
+            besides: Names of further tables that the call reads.
+        """
+        found = self._sources(db, redis)
+        if found.sight is NOT_ASKED:
+            asked = await ask_restrictions(found.db, self._model.mapper)
+            self._restrictions[found.place.transactions] = asked
+            found = self._sources(db, redis)
+        return self._widened(found, besides) if besides else found
+
+    def _widened(self, sources: Sources, besides: frozenset[str]) -> Sources:
+        """Give the sources for a call that reads further tables, which may hide rows where the crud's own do not."""
+        if sources.sight is not None:
+            return sources
+        known = self._restrictions.get(sources.place.transactions)
+        db, sight = sight_of(sources.db, sources.place, known, besides)
+        return sources._replace(db=db, sight=sight)
 
     def _asked(self, keywords: Mapping[str, Any], filters: Filters, where: ColumnElement[bool] | None) -> Asked:
         parsed = parse(self._model.fields, keywords, filters)
@@ -365,9 +400,11 @@ class Core(Generic[M, C, U, R]):
         reason: str | None = None,
     ) -> T:
         """Answer from the cache where that is allowed, else load; *reason* is why it is not, if that is known."""
-        db, place, cache, _ = sources
+        db, place, cache, _, sight = sources
         if cache is None:
             return (await load(False)).answer
+        if sight is not None:
+            reason = reason or sight.reason
         if reason is not None:
             cache.stats.count(f"bypass: {reason}")
             return (await load(False)).answer

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
 from ..db.sessions import Place, SessionFactory, place_of
+from ..db.settings import settings_of
 from ..writes.outcome import finish
 
 T = TypeVar("T")
@@ -94,7 +95,8 @@ def _fetch(
     connection = connect(session, mapper)
     found = place_of(connection, place)
     allowed = found.may_fill and not place.bound and found.identity == place.identity
-    allowed = allowed and not _replica(connection, found)
+    # Whose eyes saw a row is part of its key, and the role was asked of the expected engine.
+    allowed = allowed and (found is place or not settings_of(session)) and not _replica(connection, found)
     checked = allowed and not began and found.dialect == "postgresql" and not found.autocommit
     idle = _idle(connection, found)
     rows = _rows(connection, query, checked, parameters, build)

@@ -9,13 +9,14 @@ from typing import Any
 from ..cache import protocol
 from ..cache.protocol import Cell
 from ..cache.reads import NULL, hit
-from ..cache.store import Get, Life
+from ..cache.store import Found, Get, Life
 from ..errors import ConfigurationError, InputError, TemplateError, UnknownField
 from ..keys import BoundTemplate, Pattern, suffix
 from ..writes.effects import CacheEffects
 from ..writes.templates import directory_key
 from .core import UNSET, C, Core, M, MaybeDatabase, MaybeRedis, R, U
 from .keyspace import Keyspace, Scope
+from .sight import Sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ class Invalidation(Core[M, C, U, R]):
         cache = self._cache(redis)
         if cache is None:
             raise InputError("redis is None: there is no cache to explain")
-        entry, scope, bulk = self._located(self._space(cache), key, limit, page)
+        sight = (await self._asked_sources(db, redis)).sight if (db or self._db) is not None else None
+        entry, scope, bulk = self._located(self._space(cache), key, limit, page, sight)
         stamps = scope.stamps(self._identity(db))
         found = await cache.store.read(entry, scope.tokens, bulk=bulk)
         life, all_cell = await cache.run([Life(entry), Get(self._space(cache).all_key)])
@@ -113,7 +115,7 @@ class Invalidation(Core[M, C, U, R]):
         return Explanation(
             entry=entry.decode(),
             tokens={k.decode(): _shown(c) for k, c in zip(scope.tokens, found[1], strict=True)},
-            state="hit" if served else _why_not(found[0], found[1]),
+            state=_state(sight, served, found),
             held_until_ms=_holders([found[0], *found[1]]),
             templates=_templates(all_cell if not isinstance(all_cell, tuple) else None),
             life_ms=remaining,
@@ -155,20 +157,20 @@ class Invalidation(Core[M, C, U, R]):
         return BoundTemplate(directory, self._model.values, space.prefix).key(key)
 
     def _located(
-        self, space: Keyspace, key: Mapping[str, Any], limit: int | None, page: int
+        self, space: Keyspace, key: Mapping[str, Any], limit: int | None, page: int, sight: Sight | None
     ) -> tuple[bytes, Scope, bool]:
         asked = self._asked(key, None, None)
         if limit is not None and space.lists is not None:
             given = {name: value for name, value in key.items() if name in space.lists.fields}
             entry = space.lists.bound.key({**given, "page": page, "limit": limit})
-            extras = asked.extras(space.lists.fields)
+            extras = asked.extras(space.lists.fields, sight=sight)
             scope = space.lists.scope(given, self._depends(asked.tables, space.prefix))
             return entry + (suffix(extras).encode() if extras is not None else b""), scope, True
         keys = space.row(key)
         if keys is None:
             raise InputError("explain: give all fields of a row template, or limit= for a page of a list")
         entry = keys.key(key)
-        extras = asked.extras(keys.fields)
+        extras = asked.extras(keys.fields, sight=sight)
         if extras is None:
             return entry, keys.scope(key), False
         return (
@@ -193,6 +195,12 @@ def _root(root: str) -> Any:
 
 def _shown(cell: Cell) -> str | None:
     return None if cell is None else cell.split(b"\n", 1)[0].decode(errors="replace")
+
+
+def _state(sight: Sight | None, served: bool, found: Found) -> str:
+    if sight is not None and sight.reason is not None:
+        return f"bypass: {sight.reason}"
+    return "hit" if served else _why_not(*found)
 
 
 def _why_not(entry: Cell, tokens: tuple[Cell, ...]) -> str:

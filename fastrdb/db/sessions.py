@@ -131,6 +131,13 @@ def place_of(connection: Connection, expected: Place) -> Place:
     return replace(_place(connection), bound=expected.bound)
 
 
+def isolation_of(bind: Engine | Connection) -> str:
+    """Give the isolation level that an engine or a connection was told, ``"READ COMMITTED"``; ``""`` for none."""
+    # The level that ``create_engine`` was given is kept nowhere else.
+    told = Options.of(bind).isolation or getattr(bind.engine.dialect, "_on_connect_isolation_level", None) or ""
+    return told.replace("_", " ").upper()
+
+
 def resolve(db: object) -> AsyncSession | SessionFactory:
     """Check a ``db`` argument, and give the session or the factory in it.
 
@@ -184,7 +191,7 @@ def answers_from_cache(session: AsyncSession, place: Place) -> bool:
         return False
     if not sync.in_transaction():
         return True
-    for connection in _connections(sync):
+    for connection in connections_of(sync):
         transaction = place.transactions.get(connection)
         if transaction is None or transaction.writes or transaction.effects is not None:
             return False
@@ -193,7 +200,8 @@ def answers_from_cache(session: AsyncSession, place: Place) -> bool:
     return True
 
 
-def _connections(session: Session) -> set[Connection]:
+def connections_of(session: Session) -> set[Connection]:
+    """Give the connections of the session's open transaction."""
     # A session offers no public way to its open connections that would not open one.
     transaction = session.get_transaction()
     found: set[Connection] = set()
@@ -225,9 +233,7 @@ def _place(bind: Engine | Connection) -> Place:
     if private:
         database = f"{database} {transactions.name}"  # each engine has one of its own
     schemas = sorted((options.schemas or {}).items(), key=repr)
-    # The level that ``create_engine`` was given is kept nowhere else.
-    isolation = options.isolation or getattr(engine.dialect, "_on_connect_isolation_level", None) or ""
-    isolation = isolation.replace("_", " ").upper()
+    isolation = isolation_of(bind)
     return Place(
         identity=repr((dialect, database, schemas)).encode(),
         options=options,
