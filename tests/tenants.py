@@ -96,10 +96,11 @@ class Tenants:
         admin: A factory of the superuser's sessions, whom nothing binds.
     """
 
-    def __init__(self, url: str, redis_url: str, role: str, pool: dict[str, Any]) -> None:
-        self.admin_url, self.url = url, make_url(url).set(username=role).render_as_string(hide_password=False)
+    def __init__(self, url: str, redis_url: str, role: str, through: str | None, options: dict[str, Any]) -> None:
+        self.url = make_url(url).set(username=role).render_as_string(hide_password=False)
         self.role = role
-        self.engine, self.admin_engine = create_async_engine(self.url, **pool), create_async_engine(url)
+        self.engine = create_async_engine(through or self.url, **options)
+        self.admin_engine = create_async_engine(url, connect_args={"server_settings": {"role": "none"}})
         self.factory = async_sessionmaker(self.engine, expire_on_commit=False)
         self.admin = async_sessionmaker(self.admin_engine, expire_on_commit=False)
         self.cache = Cache.from_url(redis_url)
@@ -130,11 +131,18 @@ async def owned(engine: AsyncEngine, role: str) -> None:
 
 
 @asynccontextmanager
-async def opened(url: str, redis_url: str, *, force: bool = True, **pool: Any) -> AsyncIterator[Tenants]:
-    """Two tenants with their notes in place, under a policy."""
-    tenants = Tenants(url, redis_url, f"ordinary_{uuid4().hex[:12]}", pool)
+async def opened(url: str, redis_url: str, through: str | None = None, **options: Any) -> AsyncIterator[Tenants]:
+    """Two tenants with their notes in place, under a policy.
+
+    Args:
+        through: The database through a pooler, which connects as a role of its own: the database changes that.
+        options: Of the ordinary role's engine.
+    """
+    tenants = Tenants(url, redis_url, f"ordinary_{uuid4().hex[:12]}", through, options)
     try:
         await owned(tenants.admin_engine, tenants.role)
+        async with tenants.admin_engine.begin() as connection:
+            await connection.exec_driver_sql(f"ALTER DATABASE {tenants.engine.url.database} SET role = {tenants.role}")
         setup = create_async_engine(tenants.url)
         async with setup.begin() as connection:
             await connection.run_sync(Base.metadata.create_all)
@@ -143,7 +151,7 @@ async def opened(url: str, redis_url: str, *, force: bool = True, **pool: Any) -
             await connection.exec_driver_sql("INSERT INTO countries (name) VALUES ('Chad')")
         async with AsyncSession(setup) as session:
             manager = RLSPolicyManager(session)
-            await manager.enable_rls(Note, force=force)
+            await manager.enable_rls(Note)
             await manager.create_tenant_policy(Note)
             await session.commit()
         await setup.dispose()
