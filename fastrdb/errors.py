@@ -265,7 +265,7 @@ class IntegrityViolation(FastRDBError, sa.IntegrityError):
         orig: The driver's error.
     """
 
-    def __init__(self, constraint: str | None, source: sa.IntegrityError) -> None:
+    def __init__(self, constraint: str | None, source: sa.DBAPIError) -> None:
         super().__init__(source.statement, None, source.orig or source, hide_parameters=True)
         self.constraint, self.source = constraint, source
 

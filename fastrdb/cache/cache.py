@@ -219,6 +219,8 @@ class Cache:
             if bound.courier is not None:
                 bound.courier.cancel()
             await bound.store.aclose()
+        if self._memory is not None:  # which may have a database for itself without having been asked for anything
+            await self._memory.aclose()
 
     async def __aenter__(self) -> Cache:
         return self

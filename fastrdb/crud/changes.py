@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
 from ..cache.cache import Cache
+from ..db.servers import family
 from ..db.sessions import Place
 from ..errors import EmptyInput, KeyMismatch, MultipleFound, NotFound, UnknownField, UsageError
 from ..writes.templates import templates_of
@@ -205,7 +206,7 @@ class Changes(Core[M, C, U, R]):
     ) -> Done[R]:
         change = self._change(connection, asked, tuple(values))
         before, parameters = self._lock(connection, asked, change)
-        row = self._one(connection, asked, change.statement, {**parameters, **setting(values)})
+        row = self._changed(connection, asked, change, before, {**parameters, **setting(values)}, values)
         image = change.returned.image(row)
         answer = self._answer(connection, row, change.returned)
         self._refresh(session, before or image, row, change)
@@ -213,9 +214,26 @@ class Changes(Core[M, C, U, R]):
         written.tables |= change.reached
         return Done(answer, written)
 
+    def _changed(
+        self,
+        connection: Connection,
+        asked: Asked,
+        change: Change,
+        before: Mapping[str, Any] | None,
+        parameters: Mapping[str, Any],
+        values: Mapping[str, Any],
+    ) -> Row[Any]:
+        """Change the row, and give it as the database then has it."""
+        if change.read is None or before is None:
+            return self._one(connection, asked, change.statement, parameters)
+        if not connection.execute(change.statement, parameters).rowcount:  # of rows that match, changed or not
+            raise NotFound(self._model.name, dict(asked.given))
+        assigned = {self._model.columns[name].name: value for name, value in values.items()}
+        return self._one(connection, asked, change.read, change.by_key({**before, **assigned}))
+
     def _change(self, connection: Connection, asked: Asked, names: tuple[str, ...] | None) -> Change:
         """Give the UPDATE that sets these attributes of the row that is asked for, or the DELETE for ``None``."""
-        dialect, images = connection.dialect.name, self._image_columns()
+        dialect, images = family(connection.dialect), self._image_columns()
         shown = self._shown_columns() if names is not None else ()
 
         def build() -> Change:
@@ -241,7 +259,7 @@ class Changes(Core[M, C, U, R]):
             return None, asked.filter.params
         row = self._one(connection, asked, change.lock, asked.filter.params)
         image = dict(zip(change.images, row, strict=True))
-        return image, change.by_key(image)
+        return image, {**asked.filter.params, **change.by_key(image)}
 
     def _one(
         self, connection: Connection, asked: Asked, statement: Executable, parameters: Mapping[str, Any]
@@ -281,7 +299,10 @@ class Changes(Core[M, C, U, R]):
         image = returned.image(row)
         key = {self._model.attribute_of[c.name]: image[c.name] for c in self._model.table.primary_key.columns}
         asked = self._asked(key, None, None)
-        query = Query.of(self._select(asked), by_entity=self._responses.by_entity)
+        statement = self._select(asked)
+        if family(connection.dialect) == "mysql":  # not from a snapshot that may be older than the row
+            statement = statement.with_for_update()
+        query = Query.of(statement, by_entity=self._responses.by_entity)
         found: list[tuple[R, Any]] = read_back(connection, query, asked.filter.params, self._build)
         return found[0][0]
 

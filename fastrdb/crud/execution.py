@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Executable, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, func
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
+from ..db.servers import cacheable, check
 from ..db.sessions import Place, SessionFactory, place_of
 from ..db.settings import settings_of
 from ..writes.outcome import finish
 
 T = TypeVar("T")
 
-_REPLICA = "fastrdb_replica"
 _UNWRITTEN = (func.pg_current_xact_id_if_assigned().is_(None)) & (
     func.current_setting("transaction_isolation") == "read committed"
 )
@@ -57,10 +57,12 @@ async def run_sync(session: AsyncSession, place: Place, work: Callable[..., T], 
     """Run work that sends statements; on SQLite a caller that is cancelled waits for its end.
 
     There a statement goes on in its thread, and the locks of one that nobody has finished stay with its cursor, which
-    the frames of the cancellation keep alive, whether or not the connection is closed.
+    the frames of the cancellation keep alive, whether or not the connection is closed. On MariaDB a statement goes on
+    in the server, which is not told; where it commits by itself, that may be long after.
     """
     running = session.run_sync(work, *arguments)
-    return await (finish(running) if place.dialect == "sqlite" else running)
+    goes_on = place.dialect == "sqlite" or (place.dialect == "mysql" and place.autocommit)
+    return await (finish(running) if goes_on else running)
 
 
 async def fetch(
@@ -77,10 +79,16 @@ async def fetch(
 
 
 def connect(session: Session, mapper: Mapper[Any]) -> Connection:
-    """Give the session's connection for a mapper, with what is pending flushed, as the session's own queries do."""
+    """Give the session's connection for a mapper, with what is pending flushed, as the session's own queries do.
+
+    Raises:
+        SessionRefused: The server cannot do what fastrdb needs.
+    """
     if session.autoflush:
         session.flush()  # which looks first whether there is anything
-    return session.connection(bind_arguments={"mapper": mapper})
+    connection = session.connection(bind_arguments={"mapper": mapper})
+    check(connection.dialect)
+    return connection
 
 
 def _fetch(
@@ -96,7 +104,8 @@ def _fetch(
     found = place_of(connection, place)
     allowed = found.may_fill and not place.bound and found.identity == place.identity
     # Whose eyes saw a row is part of its key, and the role was asked of the expected engine.
-    allowed = allowed and (found is place or not settings_of(session)) and not _replica(connection, found)
+    allowed = allowed and (found is place or not settings_of(session))
+    allowed = allowed and cacheable(connection, found.options.isolation)
     checked = allowed and not began and found.dialect == "postgresql" and not found.autocommit
     idle = _idle(connection, found)
     rows = _rows(connection, query, checked, parameters, build)
@@ -138,19 +147,6 @@ def _idle(connection: Connection, place: Place) -> int | None:
         return None
     driver: Any = connection.connection.driver_connection
     return None if driver.in_transaction else place.transactions.writes
-
-
-def _replica(connection: Connection, place: Place) -> bool:
-    """Tell whether the connection leads to a replica, which may lag behind a write. Asked once for each."""
-    if place.dialect != "postgresql":
-        return False
-    info = connection.info
-    if _REPLICA not in info:
-        info[_REPLICA] = bool(connection.execute(_RECOVERING).scalar())
-    return bool(info[_REPLICA])
-
-
-_RECOVERING: Executable = select(func.pg_is_in_recovery())
 
 
 def read_back(

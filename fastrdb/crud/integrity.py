@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from ..errors import (
     CheckViolation,
@@ -28,12 +29,29 @@ _BY_SQLITE = {
     "CHECK": CheckViolation,
 }
 _SQLITE = re.compile(r"^(UNIQUE|FOREIGN KEY|NOT NULL|CHECK) constraint failed(?:: (.+))?$")
+# MariaDB's numbers, and MySQL's; drivers take some of them for errors of another class.
+_BY_NUMBER: dict[int, tuple[type[IntegrityViolation], re.Pattern[str]]] = {
+    **dict.fromkeys((1062, 1586), (UniqueViolation, re.compile(r" for key '((?:[^']|'')+)'$"))),
+    **dict.fromkeys((1216, 1217, 1451, 1452), (ForeignKeyViolation, re.compile(r" CONSTRAINT `((?:[^`]|``)+)`"))),
+    **dict.fromkeys((1048, 1263, 1364), (NotNullViolation, re.compile(r"^\w+ '((?:[^']|'')+)'"))),
+    **dict.fromkeys((3819, 4025), (CheckViolation, re.compile(r"[Cc](?:ONSTRAINT|heck constraint) [`']([^`']+)[`']"))),
+}
 
 
-def translated(error: IntegrityError) -> IntegrityViolation:
-    """Give fastrdb's error for SQLAlchemy's; the caller raises it from the driver's."""
+def translated(error: DBAPIError) -> IntegrityViolation | None:
+    """Give fastrdb's error for SQLAlchemy's, which the caller raises from the driver's; ``None``: no constraint's."""
     if isinstance(error, IntegrityViolation):
         return error
+    driver = error.orig
+    arguments: tuple[Any, ...] = getattr(driver, "args", ())
+    if len(arguments) > 1 and arguments[0] in _BY_NUMBER:
+        kind, pattern = _BY_NUMBER[arguments[0]]
+        found = pattern.search(str(arguments[1]))
+        return kind(found[1] if found else None, error)
+    return _by_name(error) if isinstance(error, IntegrityError) else None
+
+
+def _by_name(error: IntegrityError) -> IntegrityViolation:
     driver = error.orig
     if found := _SQLITE.match(str(driver)):
         return _BY_SQLITE[found[1]](found[2], error)

@@ -43,6 +43,7 @@ class Change(NamedTuple):
     Attributes:
         lock: What locks the row and gives its image first; ``None`` where that is not needed.
         statement: The change; after a lock it goes by primary key.
+        read: What reads the row after it, where an UPDATE gives nothing back; by the new primary key.
         returned: What it gives back.
         images: The columns of row images.
         keys: The columns of the primary key.
@@ -52,6 +53,7 @@ class Change(NamedTuple):
 
     lock: Executable | None
     statement: Executable
+    read: Executable | None
     returned: Returned
     images: tuple[str, ...]
     keys: tuple[str, ...]
@@ -80,32 +82,41 @@ def build_change(
     """Build what changes the one row that is asked for.
 
     The row is locked first where the criterion holds no unique key, so that nothing is changed when several match, or
-    where the write changes columns that keys are made of, so that the old ones are known.
+    where the write changes columns that keys are made of, so that the old ones are known. MariaDB's UPDATE gives
+    nothing back: there the row is always locked, and read after it.
 
     Args:
         names: The attributes that an UPDATE sets, by parameters that ``setting`` names; ``None``: a DELETE.
         shown: The columns of the response; none if it is read back.
         images: The columns of row images.
-        dialect: Name of the dialect.
+        dialect: As in ``Place``.
     """
     table, keys = model.table, tuple(model.table.primary_key.columns)
     assigned = frozenset[str]() if names is None else _assigned(model, names)
     conditions = [*model.criteria, *asked.filter.build(model.fields)]
     if asked.where is not None:
         conditions.append(asked.where)
-    lock = None
-    if not model.covers_unique_key(asked.equal) or assigned & set(images):
+    lock = read = None
+    reads_back = dialect == "mysql" and names is not None
+    by_key = [column == bindparam(_key_parameter(column.name), type_=column.type) for column in keys]
+    if reads_back or not model.covers_unique_key(asked.equal) or assigned & set(images):
         lock = _lock(model, conditions, images, dialect)
-        conditions = [column == bindparam(_key_parameter(column.name), type_=column.type) for column in keys]
+        # Under AUTOCOMMIT the lock is gone at once: an UPDATE that would do without it says again what was asked for.
+        again = reads_back and asked.where is None and asked.filter.fields <= model.columns.keys()
+        conditions = [*conditions, *by_key] if again else by_key
     returned = Returned(model, shown, images)
     statement: Executable
     if names is None:
         statement = delete(table).where(*conditions).returning(*returned.columns)
         reached = reached_by_delete(table)
     else:
-        statement = update(table).where(*conditions).values(_sets(model, names)).returning(*returned.columns)
+        change = update(table).where(*conditions).values(_sets(model, names))
+        statement = change if reads_back else change.returning(*returned.columns)
         reached = reached_by_update(table, assigned)
-    return Change(lock, statement, returned, images, tuple(c.name for c in keys), assigned, frozenset(reached))
+    if reads_back:
+        # Not from the transaction's snapshot, which may be older than the row that an UPDATE left as it was.
+        read = select(*returned.columns).where(*by_key).with_for_update()
+    return Change(lock, statement, read, returned, images, tuple(c.name for c in keys), assigned, frozenset(reached))
 
 
 def setting(values: Mapping[str, Any]) -> dict[str, Any]:

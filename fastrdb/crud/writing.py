@@ -127,7 +127,7 @@ class Writer:
             await commit(session, effects, close=close)
         except IntegrityError as error:  # a deferred constraint
             await finish(session.rollback())
-            raise translated(error) from error.orig
+            raise translated(error) or error from error.orig
         except BaseException:
             await finish(session.rollback())
             raise
@@ -216,8 +216,11 @@ class Writer:
     ) -> Done[T]:
         try:
             return statements(connection, session)
-        except IntegrityError as error:
-            raise translated(error) from error.orig
+        except DBAPIError as error:
+            violation = translated(error)
+            if violation is None:
+                raise
+            raise violation from error.orig
 
 
 def _may_stay(error: BaseException, writes: int) -> bool:

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import Mapper, Session, SessionTransactionOrigin
 
 from ..errors import SessionRefused
+from .servers import commits_each, family
 from .transactions import Transactions, watch, watched
 
 SessionFactory: TypeAlias = Callable[[], AsyncSession]
@@ -47,7 +48,7 @@ class Place:
     Attributes:
         identity: Name of the database and its schema map: what two databases on one Redis differ in.
         options: What the engine, or the connection, was told of its schemas and its isolation level.
-        dialect: Name of the dialect, ``"postgresql"`` or ``"sqlite"``.
+        dialect: ``"postgresql"``, ``"sqlite"``, or ``"mysql"``, which MariaDB is, too.
         bound: The session is bound to a Connection, whose transaction is never ours.
         private: An in-memory database, which no other process can see.
         shared: All sessions talk over one driver connection, and see each other's open writes.
@@ -126,9 +127,12 @@ class Places:
 
 def place_of(connection: Connection, expected: Place) -> Place:
     """Give the place that a connection really leads to: factories, and sessions that route, may surprise."""
-    if watched(connection) is expected.transactions and Options.of(connection) == expected.options:
-        return expected
-    return replace(_place(connection), bound=expected.bound)
+    found = expected
+    if watched(connection) is not expected.transactions or Options.of(connection) != expected.options:
+        found = replace(_place(connection), bound=expected.bound)
+    if found.dialect == "mysql" and not found.autocommit and commits_each(connection):
+        found = replace(found, autocommit=True)
+    return found
 
 
 def isolation_of(bind: Engine | Connection) -> str:
@@ -225,7 +229,7 @@ def _opened(factory: SessionFactory) -> AsyncSession:
 
 def _place(bind: Engine | Connection) -> Place:
     engine, options = bind.engine, Options.of(bind)
-    database, dialect = engine.url.database or "", engine.dialect.name
+    database, dialect = engine.url.database or "", family(engine.dialect)
     private = dialect == "sqlite" and ("memory" in str(engine.url.query) or database in ("", ":memory:"))
     if dialect == "sqlite" and not private and not database.startswith("file:"):
         database = os.path.abspath(database)  # two programs may each have an "app.db" of their own

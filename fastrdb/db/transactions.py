@@ -18,6 +18,9 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.util import await_only
 
+from ..errors import SessionRefused
+from .servers import commits_by_itself, forget
+
 _OPTION = "fastrdb_transactions"
 _WRITING = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|LOCK|FOR (?:KEY )?SHARE)\b", re.IGNORECASE)
 _BEGIN = re.compile(r"\s*BEGIN\b", re.IGNORECASE)  # what listeners send to make SQLite's driver begin
@@ -93,6 +96,8 @@ class Transactions:
         """Count a statement."""
         writing = not self._plain(statement, context)
         self.writes += writing
+        if writing:
+            forget(connection, statement)
         if (transaction := self._open.get(connection)) is not None:
             transaction.statements += 1
             transaction.writes += writing
@@ -153,8 +158,15 @@ def _on_statement(
     context: ExecutionContext | None,
     executemany: bool,
 ) -> None:
-    if (transactions := watched(connection)) is not None:
-        transactions.sent(connection, statement, context)
+    if (transactions := watched(connection)) is None:
+        return
+    transaction = transactions.get(connection)
+    if transaction is not None and transaction.effects is not None and commits_by_itself(connection, statement):
+        raise SessionRefused(
+            "db: on MariaDB this statement would commit what was written before it, and the cache would not know; "
+            "call commit() first"
+        )
+    transactions.sent(connection, statement, context)
 
 
 def _on_savepoint(connection: Connection, name: str | None) -> None:

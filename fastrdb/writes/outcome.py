@@ -14,17 +14,25 @@ T = TypeVar("T")
 
 _UNKNOWN_CLASSES = ("08", "57")  # connection exceptions, operator intervention
 _COMPLETION_UNKNOWN = "40003"
+# MariaDB rolls back before it says so: a deadlock (of a Galera cluster, too), a lock that was waited for too long, a
+# row that changed after the snapshot, a server that became read-only. Whatever else a COMMIT may say is not certain:
+# 1180 is the storage engine's, or the binary log's.
+_MARIADB_REFUSALS = frozenset({1020, 1205, 1213, 1290})
 _SQLITE_REFUSALS = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CONSTRAINT")
 
 
 def did_not_commit(error: BaseException | None) -> bool:
     """Tell whether a failed COMMIT certainly did not happen. Anything that is not certain is False.
 
-    Source: the server's own SQLSTATE (PostgreSQL, appendix A); SQLite leaves the transaction open on the named codes.
+    Source: the server's own SQLSTATE (PostgreSQL, appendix A); SQLite leaves the transaction open on the named codes;
+    MariaDB's ``ha_commit_trans`` (sql/handler.cc), whose SQLSTATEs say nothing of this.
     """
     driver_error: object = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return False
+    arguments = getattr(driver_error, "args", ())
+    if arguments and isinstance(arguments[0], int):  # as drivers of MariaDB number their errors, and no others do
+        return arguments[0] in _MARIADB_REFUSALS
     state = _attribute(driver_error, "sqlstate")
     if isinstance(state, str) and len(state) == 5:
         return not state.startswith(_UNKNOWN_CLASSES) and state != _COMPLETION_UNKNOWN

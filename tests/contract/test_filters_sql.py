@@ -31,7 +31,7 @@ PEOPLE = sa.Table(
     METADATA,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("age", sa.Integer),
-    sa.Column("name", sa.String),
+    sa.Column("name", sa.String(50)),
     sa.Column("mood", sa.Enum(Mood)),
     sa.Column("price", sa.Numeric(10, 2)),
     sa.Column("owner", sa.Uuid),
@@ -174,12 +174,12 @@ def cases(field: str) -> Cases:
     return found
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
 def url(request: pytest.FixtureRequest) -> str:
     """An empty database of each kind."""
     if request.param == "sqlite":
         return "sqlite+aiosqlite://"
-    return str(request.getfixturevalue("postgres_url"))
+    return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture

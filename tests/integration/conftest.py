@@ -12,9 +12,9 @@ from tests.teams import Base, Cruds, Elsewhere
 from tests.world import World, opened
 
 
-@pytest.fixture(params=["postgres_url", "sqlite_url"], ids=["postgresql", "sqlite"])
+@pytest.fixture(params=["postgres_url", "sqlite_url", "mariadb_url"], ids=["postgresql", "sqlite", "mariadb"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """An empty database; a test that asks for it runs once on PostgreSQL and once on a SQLite file."""
+    """An empty database; a test that asks for it runs once on PostgreSQL, on a SQLite file and on MariaDB."""
     url: str = request.getfixturevalue(request.param)
     return url
 

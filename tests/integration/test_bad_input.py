@@ -89,9 +89,9 @@ players = Crud[Player, PlayerIn, PlayerChange, PlayerOut](
 ANN = PlayerIn(email="ann@x", age=30)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
 def url(request: pytest.FixtureRequest) -> str:
-    """Both databases."""
+    """Every database."""
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 

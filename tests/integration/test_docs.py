@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(page.relative_to(ROOT).as_posix() for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 REDIS = "redis://localhost:6379"  # what the pages write, and readers replace by theirs, as is done here
+MARIADB = "mysql+asyncmy://app@localhost/app"  # so is this
 OPENING = "tutorial.md#a-table"  # a page with this link goes on from the tutorial's first blocks
 FIRST_BLOCKS = 3
 
@@ -35,12 +36,15 @@ class Block(NamedTuple):
     line: int
     code: str
 
-    def compiled(self, redis_url: str) -> Any:
+    def compiled(self, places: Mapping[str, str]) -> Any:
         """The code, with ``await`` allowed as at a prompt, and the page's line numbers.
 
         A ``try`` of the page shows an error: one that does not come fails the test.
         """
-        padded = "\n" * (self.line - 1) + self.code.replace(REDIS, redis_url)
+        code = self.code
+        for written, ours in places.items():
+            code = code.replace(written, ours)
+        padded = "\n" * (self.line - 1) + code
         parsed = compile(padded, self.page, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         for statement in parsed.body:
             if isinstance(statement, ast.Try) and not statement.orelse:
@@ -77,13 +81,25 @@ async def closing() -> AsyncIterator[dict[str, Any]]:
             await value.aclose()
 
 
+@pytest.fixture
+def places(request: pytest.FixtureRequest, valkey_url: str) -> dict[str, str]:
+    """What the page of the test writes for servers, and where ours are."""
+    code = "".join(block.code for block in blocks(request.node.callspec.params["page"]))
+    found = {REDIS: valkey_url}
+    if MARIADB in code:
+        found[MARIADB] = request.getfixturevalue("mariadb_url")
+    return found
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
-async def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valkey_url: str) -> None:
+async def test_python_blocks_run(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: dict[str, str]
+) -> None:
     """A page's blocks run from top to bottom, sharing their names, and every assert in them holds."""
     monkeypatch.chdir(tmp_path)
     async with closing() as names:
         for block in blocks_to_run(page):
-            code = block.compiled(valkey_url)
+            code = block.compiled(places)
             if "asyncio.run(" in block.code:  # a program of its own
                 await asyncio.to_thread(exec, code, names)
             elif (left := eval(code, names)) is not None:
@@ -95,7 +111,7 @@ async def test_harness_runs_on_the_example(postgres_url: str, valkey_url: str, t
     (block,) = [block for block in blocks("docs/coherence.md") if block.code.startswith("# storm.py")]
     (tmp_path / "storm.py").write_text(block.code)
     names: dict[str, Any] = {"__name__": "storm"}
-    exec(block.compiled(valkey_url), names)
+    exec(block.compiled({REDIS: valkey_url}), names)
     engine = create_async_engine(postgres_url)
     async with engine.begin() as connection:
         await connection.run_sync(names["Base"].metadata.create_all)

@@ -109,6 +109,13 @@ TRIGGERS = {
         """,
         "CREATE TRIGGER touch BEFORE UPDATE ON teams FOR EACH ROW EXECUTE FUNCTION touch()",
     ],
+    "mysql": [
+        """
+        CREATE TRIGGER touch BEFORE UPDATE ON teams FOR EACH ROW BEGIN
+            UPDATE rooms SET name = NEW.name; SET NEW.name = upper(NEW.name);
+        END
+        """
+    ],
     "sqlite": [
         """
         CREATE TRIGGER touch AFTER UPDATE OF name ON teams WHEN NEW.name <> upper(NEW.name) BEGIN

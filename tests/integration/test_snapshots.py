@@ -159,7 +159,7 @@ async def test_replica_never_fills(pg_world: World) -> None:
     replica = pg_world.another_engine()
 
     def mark(connection: Any, record: Any) -> None:
-        record.info["fastrdb_replica"] = True  # what pg_is_in_recovery() said
+        record.info["fastrdb_cacheable"] = {None: False}  # what pg_is_in_recovery() said
 
     event.listen(replica.sync_engine, "connect", mark)
     factory = async_sessionmaker(replica)
