@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(page.relative_to(ROOT).as_posix() for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 REDIS = "redis://localhost:6379"  # what the pages write, and readers replace by theirs, as is done here
+POSTGRES = "postgresql+asyncpg://app@localhost/app"
 MARIADB = "mysql+asyncmy://app@localhost/app"  # so is this
 OPENING = "tutorial.md#a-table"  # a page with this link goes on from the tutorial's first blocks
 FIRST_BLOCKS = 3
@@ -86,6 +87,8 @@ def places(request: pytest.FixtureRequest, valkey_url: str) -> dict[str, str]:
     """What the page of the test writes for servers, and where ours are."""
     code = "".join(block.code for block in blocks(request.node.callspec.params["page"]))
     found = {REDIS: valkey_url}
+    if POSTGRES in code:
+        found[POSTGRES] = request.getfixturevalue("postgres_url")
     if MARIADB in code:
         found[MARIADB] = request.getfixturevalue("mariadb_url")
     return found
