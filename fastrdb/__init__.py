@@ -7,6 +7,7 @@ from .crud.crud import Crud
 from .crud.invalidation import Explanation
 from .crud.pages import PaginatedResponse
 from .errors import (
+    AlembicError,
     CacheClosed,
     CacheError,
     CacheShared,
@@ -45,6 +46,7 @@ FastRDB = Crud  # the same class, for code that already says so
 
 __all__ = [
     "UNSET",
+    "AlembicError",
     "Cache",
     "CacheClosed",
     "CacheError",

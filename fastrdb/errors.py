@@ -22,6 +22,7 @@ FastRDBError
 │   ├── ForeignKeyViolation
 │   ├── NotNullViolation
 │   └── CheckViolation
+├── AlembicError                a migration cannot be configured, or a hook of one failed
 ├── TenancyError                a tenant's rows cannot be kept apart in this way
 │   ├── RLSError                row-level security
 │   │   └── ContextRefused      a tenant, user … that PostgreSQL cannot be told; also InputError
@@ -300,6 +301,10 @@ class CheckViolation(IntegrityViolation):
     """The row does not satisfy a CHECK constraint."""
 
     _what = "the row does not satisfy the check"
+
+
+class AlembicError(FastRDBError):
+    """A migration cannot be configured in this way, or a hook of one failed; its cause is kept."""
 
 
 class TenancyError(FastRDBError):
