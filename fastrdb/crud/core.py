@@ -317,6 +317,8 @@ class Core(Generic[M, C, U, R]):
         found = self._sources(db, redis)
         if found.sight is NOT_ASKED:
             asked = await ask_restrictions(found.db, self._model.mapper)
+            if asked.path and found.place.transactions not in self._restrictions:  # else somebody was faster
+                self._places.set_apart(found.place, asked.path)
             self._restrictions[found.place.transactions] = asked
             found = self._sources(db, redis)
         return self._widened(found, besides) if besides else found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -21,13 +22,21 @@ WITH RECURSIVE reading(oid) AS (
     JOIN pg_depend link ON link.refclassid = 'pg_class'::regclass AND link.refobjid = reading.oid
     JOIN pg_rewrite rule ON link.classid = 'pg_rewrite'::regclass AND rule.oid = link.objid
 )
-SELECT array_agg(ARRAY[space.nspname::text, relation.relname::text, pg_table_is_visible(relation.oid)::text])
+SELECT array_agg(ARRAY[space.nspname::text, relation.relname::text])
 FROM reading JOIN pg_class relation ON relation.oid = reading.oid
 JOIN pg_namespace space ON space.oid = relation.relnamespace
 WHERE relation.relkind IN ('v', 'm') OR row_security_active(relation.oid)
 """
 # A SELECT of SQLAlchemy's: textual SQL would count as a write of the transaction that it is sent in.
-_ASKING: Executable = select(literal_column("current_user::text"), literal_column(f"({_HIDING})"))
+_ASKING: Executable = select(
+    literal_column("current_user::text"),
+    # Not the path of the moment: the session that asks may have set another one, for itself.
+    literal_column("(SELECT reset_val FROM pg_settings WHERE name = 'search_path')"),
+    literal_column("to_regnamespace(quote_ident(current_user)) IS NOT NULL"),
+    literal_column(f"({_HIDING})"),
+)
+_USUAL_PATH = '"$user", public'
+_SIMPLE_PATH = re.compile(r'[\w$" ,-]*')
 
 
 class Restrictions(NamedTuple):
@@ -35,11 +44,13 @@ class Restrictions(NamedTuple):
 
     Attributes:
         role: The role.
-        tables: Names, with a schema and, where the search path finds them, without.
+        path: The search path that its connections have from the start; empty: the usual one, which means ``public``.
+        tables: Names, with a schema and, where that path may find them, without.
         unqualified: All of their names, without schemas.
     """
 
     role: str
+    path: str
     tables: frozenset[str]
     unqualified: frozenset[str]
 
@@ -73,7 +84,12 @@ def _ask(session: Session, mapper: Mapper[Any]) -> Restrictions:
 
 def _read(row: Any) -> Restrictions:
     role: str = row[0]
-    relations: list[list[str]] = row[1] or []
-    qualified = {f"{schema}.{name}" for schema, name, _ in relations}
-    visible = {name for _, name, shown in relations if shown == "true"}
-    return Restrictions(role, frozenset(qualified | visible), frozenset(name for _, name, _ in relations))
+    path: str = row[1]
+    relations: list[list[str]] = row[3] or []
+    schemas = {part.strip(' "').replace("$user", role) for part in path.split(",")}
+    anywhere = _SIMPLE_PATH.fullmatch(path) is None
+    qualified = {f"{schema}.{name}" for schema, name in relations}
+    found = {name for schema, name in relations if anywhere or schema in schemas}
+    own = f" of {role}" if row[2] else ""  # the role has a schema of its name
+    shown = "" if path == _USUAL_PATH and not own else path + own
+    return Restrictions(role, shown, frozenset(qualified | found), frozenset(name for _, name in relations))

@@ -99,6 +99,13 @@ class Places:
         """Tell whether the factory's place is the same from call to call."""
         return factory in self._of_factory
 
+    def set_apart(self, place: Place, path: str) -> None:
+        """Keep what is read at a place apart from what other engines read along another search path."""
+        for bind, known in list(self._of_bind.items()):
+            if known is place:
+                self._of_bind[bind] = replace(place, identity=place.identity + f" {path}".encode())
+        self._of_factory.clear()
+
     def _of_callable(self, factory: SessionFactory, mapper: Mapper[Any]) -> Place:
         if not isinstance(factory, async_sessionmaker):
             return self._of_session(_opened(factory), mapper)

@@ -51,9 +51,10 @@ async def set_rls_context(
     given = dict(
         tenant_id=tenant_id, user_id=user_id, client_ip=client_ip, request_id=request_id, session_id=session_id
     )
-    if tenant_id is None:
+    texts = {SETTINGS[name]: _text(name, value) for name, value in given.items()}
+    if texts[SETTINGS["tenant_id"]] is None:
         raise ContextRefused("tenant_id is None: pass the tenant, or call clear_rls_context")
-    await _tell(session, {SETTINGS[name]: _text(name, value) for name, value in given.items()})
+    await _tell(session, texts)
 
 
 async def clear_rls_context(session: AsyncSession) -> None:

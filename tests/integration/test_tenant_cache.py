@@ -289,3 +289,42 @@ async def test_schemas_keep_values_apart(tenants: Tenants) -> None:
             async with tenants.factory() as session:
                 assert await read(name, session) == (expected, [expected], 1)
         assert (await crud.get(tenants.admin, cache, id=1)).text == "of a"
+
+
+async def test_engines_with_search_paths_of_their_own_share_nothing(tenants: Tenants) -> None:
+    """Engines whose connections look in different schemas from the start are never served each other's rows."""
+    cache, engines = tenants.cache, []
+    async with tenants.admin() as session:
+        for name in ("x", "y"):
+            await create_tenant_schema(session, name)
+            await set_schema_search_path(session, name)
+            await (await session.connection()).run_sync(Base.metadata.create_all, checkfirst=False)
+            session.add(Note(tenant_id=name, folder=1, text=name))
+            await session.commit()
+    assert (await warm(tenants, lambda: tenants.notes.get(tenants.admin, cache, id=1))).text == "of a"
+    for name in ("x", "y"):
+        settings = {"search_path": f"tenant_{name}", "role": "none"}
+        engines.append(create_async_engine(tenants.admin_engine.url, connect_args={"server_settings": settings}))
+        sessions, crud = async_sessionmaker(engines[-1]), note_crud()
+        assert (await warm(tenants, lambda c=crud, s=sessions: c.get(s, cache, id=1))).text == name
+        (only,) = await warm(tenants, lambda c=crud, s=sessions: c.get_multi(s, cache, folder=1))
+        assert only.text == name
+        assert (await crud.update(sessions, cache, NoteChange(text=f"new {name}"), id=1)).text == f"new {name}"
+    assert (await tenants.notes.get(tenants.admin, cache, id=1)).text == "of a"
+    for engine in engines:
+        await engine.dispose()
+
+
+async def test_question_of_a_session_with_a_path_holds_for_all(tenants: Tenants) -> None:
+    """What hides rows is known right even if a session in a tenant's schema asks first, in its transaction."""
+    cache, crud = tenants.cache, note_crud()
+    await tenants.countries.get(tenants.factory, cache, id=1)  # from now on the engine is watched
+    async with tenants.factory() as session:
+        await create_tenant_schema(session, "x")
+        await set_schema_search_path(session, "x")
+        await (await session.connection()).run_sync(Base.metadata.create_all, checkfirst=False)
+        await session.commit()
+        await session.execute(select(Country))
+        assert await crud.get_multi(session, cache, folder=1) == []
+    assert await crud.get_multi(tenants.factory, cache, folder=1) == []
+    assert (await crud.explain(cache, tenants.factory, id=1)).state == "bypass: row-level security, and no tenant"
