@@ -31,12 +31,16 @@ FastRDBError
 ├── Conflict                    also sqlalchemy.orm.exc.StaleDataError; someone else wrote the row first
 ├── DatabaseUnavailable         the database cannot be reached; also the builtin ConnectionError
 ├── TransactionError            no such savepoint, or no transaction to do this in
-├── MigrationError              a migration cannot be run
-├── SchemaError                 a tenant's schema cannot be used
 ├── LockError                   a lock was used wrongly; the message says how to use it
 │   ├── LockTimeout             somebody else had the lock for as long as was waited; also TimeoutError
 │   ├── LockNotAcquired         somebody else has the lock; or it is released, or renewed, by one who has it not
 │   └── LockUnavailable         the lock's server did not answer
+├── AlembicError                a migration cannot be configured, or a hook of one failed
+├── TenancyError                a tenant's rows cannot be kept apart in this way
+│   ├── RLSError                row-level security
+│   │   └── ContextRefused      a tenant, user … that PostgreSQL cannot be told; also InputError
+│   └── SchemaManagementError   a schema per tenant
+│       └── SchemaNameRefused   a name that cannot be a schema's; also InputError
 └── CacheError
     ├── CacheUnavailable        Redis did not answer in time
     ├── CacheClosed             the cache, or its event loop, was closed
@@ -46,7 +50,8 @@ FastRDBError
 
 Further names for the same classes: ``DatabaseError`` (FastRDBError), ``DatabaseConnectionError`` (DatabaseUnavailable),
 ``ConstraintError`` (IntegrityViolation), ``UniqueConstraintError``, ``ForeignKeyError``, ``LockTimeoutError``,
-``LockNotAcquiredError``, ``CacheConnectionError`` (CacheUnavailable), ``CacheSerializationError``.
+``LockNotAcquiredError``, ``CacheConnectionError`` (CacheUnavailable), ``CacheSerializationError``, ``MigrationError``
+(AlembicError), ``SchemaError`` (SchemaManagementError).
 """
 
 from __future__ import annotations
@@ -395,14 +400,6 @@ class TransactionError(FastRDBError):
     """A transaction is not in the state that the call needs; nothing was sent."""
 
 
-class MigrationError(FastRDBError):
-    """A migration cannot be run; the message says which, and what to change."""
-
-
-class SchemaError(FastRDBError):
-    """A tenant's schema cannot be used, created or dropped."""
-
-
 class LockError(FastRDBError):
     """A lock could not do what was asked of it."""
 
@@ -455,6 +452,42 @@ class LockUnavailable(LockError):
         return f"lock {self.name!r}: the server could not be asked ({self.problem}); check that it runs, and try again"
 
 
+class AlembicError(FastRDBError):
+    """A migration cannot be configured in this way, or a hook of one failed; its cause is kept."""
+
+
+class TenancyError(FastRDBError):
+    """Tenants cannot be kept apart in this way; the message says what to change."""
+
+
+class RLSError(TenancyError):
+    """Row-level security cannot be used in this way; nothing was changed."""
+
+
+class ContextRefused(RLSError, InputError):
+    """A value of a row-level security context is none that PostgreSQL can be told; nothing was sent."""
+
+
+class SchemaManagementError(TenancyError):
+    """A tenant's schema cannot be used, made or dropped in this way; nothing was changed."""
+
+
+class SchemaNameRefused(SchemaManagementError, InputError):
+    """A name cannot be that of a schema; nothing was sent.
+
+    Attributes:
+        name: The name.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name, self.problem = name, problem
+
+    def __str__(self) -> str:
+        shown = self.name if len(self.name) <= 80 else self.name[:77] + "…"
+        return f"schema {shown!r}: {self.problem}"
+
+
 class CacheError(FastRDBError):
     """The cache could not do what was asked of it."""
 
@@ -499,6 +532,8 @@ LockTimeoutError = LockTimeout
 LockNotAcquiredError = LockNotAcquired
 CacheConnectionError = CacheUnavailable
 CacheSerializationError = SerializationFailed
+MigrationError = AlembicError
+SchemaError = SchemaManagementError
 
 
 def _words(criterion: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from ..cache.cache import Cache
 from ..db.sessions import Database, Place, SessionFactory
 from ..filters import Filter
 from .keyspace import Keyspace
+from .sight import Sight
 
 
 class Unset(Enum):
@@ -57,9 +58,11 @@ class Asked:
         """Names of the fields that must equal a value, which is not NULL."""
         return frozenset([name for name, value in self.filter.plain.items() if value is not None])
 
-    def extras(self, besides: frozenset[str], order: object = None) -> object | None:
+    def extras(self, besides: frozenset[str], order: object = None, sight: Sight | None = None) -> object | None:
         """Give what the key must hold besides the template's own fields; ``None`` for nothing."""
         rest = self.filter.canonical_without(besides)
+        if sight is not None:
+            return [rest, self.where_text, order, sight.extras]
         nothing = rest is None and self.where_text is None and order is None
         return None if nothing else [rest, self.where_text, order]
 
@@ -72,9 +75,11 @@ class Sources(NamedTuple):
         place: Where its statements go.
         cache: The cache, or ``None``.
         space: The crud's keys in that cache.
+        sight: Whose eyes it reads with, where not everybody sees the same rows.
     """
 
     db: AsyncSession | SessionFactory
     place: Place
     cache: Cache | None
     space: Keyspace | None
+    sight: Sight | None = None

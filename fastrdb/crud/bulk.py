@@ -10,11 +10,9 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, Row, insert
 from sqlalchemy.orm import Session
 
-from ..cache.cache import Cache
-from ..db.sessions import Place
 from ..errors import EmptyInput, UnsupportedModel, UsageError
 from ..writes.touched import MAX_CELLS
-from .arguments import UNSET, MaybeDatabase, MaybeRedis, Unset
+from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
 from .arrays import Batch, insert_of_arrays, takes_arrays
 from .changes import Changes
 from .core import C, M, R, U
@@ -46,7 +44,7 @@ class Bulk(Changes[M, C, U, R]):
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused one of them.
             UnknownField, ValueRefused: A field is no column, or its value does not fit.
         """
-        database, place, cache, _ = self._sources(db, redis)
+        sources = await self._asked_sources(db, redis)
         batches = self._batches(_instances(instances))
         named = {name: self._coerced(name, value) for name, value in key.items()}
 
@@ -54,12 +52,12 @@ class Bulk(Changes[M, C, U, R]):
             creation = self._creation()
             created = self._insert(connection, batches, creation)
             responses = self._responded(connection, created, creation.returned)
-            written = self._written_rows(cache, place, created, creation.returned)
-            if cache is not None and named:
-                written.directories |= self._space(cache).dropped_by(named)
+            written = self._written_rows(sources, created, creation.returned)
+            if sources.space is not None and named:
+                written.directories |= sources.space.dropped_by(named)
             return Done(lambda: responses, written)
 
-        return await self._writer(cache, place, commit).run(database, statements)
+        return await self._writer(sources, commit).run(sources.db, statements)
 
     def _batches(self, instances: Sequence[Any]) -> list[Batch]:
         """Bring create schemas to columns; rows that leave other columns to their defaults make another batch."""
@@ -109,11 +107,11 @@ class Bulk(Changes[M, C, U, R]):
             return self._responses.build_all(rows)
         return [self._read_back(connection, row, returned) for row in rows]
 
-    def _written_rows(self, cache: Cache | None, place: Place, rows: Sequence[Row[Any]], returned: Returned) -> Written:
+    def _written_rows(self, sources: Sources, rows: Sequence[Row[Any]], returned: Returned) -> Written:
         """Name what the cache must drop; of too many rows to name, only what a declared pattern needs."""
         few = len(rows) <= MAX_CELLS
         images = [returned.image(row) for row in rows] if few or self._dropped_columns else []
-        written = self._written(cache, place, images, None)
+        written = self._written(sources, images, None)
         written.everything = not few
         return written
 

@@ -19,7 +19,7 @@ from ..db.sessions import Place
 from ..errors import EmptyInput, KeyMismatch, MultipleFound, UnknownField, UsageError
 from ..writes.templates import templates_of
 from ..writes.touched import Through
-from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Unset
+from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
 from .core import C, M, R, U
 from .execution import Query, read_back
 from .keyspace import key_of_row
@@ -56,7 +56,7 @@ class Changes(Versions[M, C, U, R]):
             KeyMismatch: A key field differs from the row.
             UnknownField, ValueRefused: A field is no column, or its value does not fit.
         """
-        database, place, cache, _ = self._sources(db, redis)
+        sources = await self._asked_sources(db, redis)
         values = self._create_values(_schema_object(obj_in), key)
         expected = {name: self._model.values[name].coerce(value) for name, value in key.items()}
 
@@ -66,9 +66,9 @@ class Changes(Versions[M, C, U, R]):
             image = returned.image(row)
             self._compare(expected, image)
             answer = self._answer(connection, row, returned)
-            return Done(answer, self._written(cache, place, [image], answer))
+            return Done(answer, self._written(sources, [image], answer))
 
-        return await self._writer(cache, place, commit).run(database, statements)
+        return await self._writer(sources, commit).run(sources.db, statements)
 
     async def update(
         self,
@@ -98,14 +98,14 @@ class Changes(Versions[M, C, U, R]):
             EmptyInput: No field was set, or no filter was given.
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused it.
         """
-        database, place, cache, _ = self._sources(db, redis)
+        sources = await self._asked_sources(db, redis)
         values = self._update_values(_schema_object(obj_in))
         asked = self._criterion(key, filters, where, self._seen_version(key, values))
 
         def statements(connection: Connection, session: Session) -> Done[R]:
-            return self._update(connection, session, cache, place, asked, values)
+            return self._update(connection, session, sources, asked, values)
 
-        return await self._writer(cache, place, commit).run(database, statements)
+        return await self._writer(sources, commit).run(sources.db, statements)
 
     async def delete(
         self,
@@ -126,7 +126,7 @@ class Changes(Versions[M, C, U, R]):
             EmptyInput: No filter was given.
             ForeignKeyViolation: Another row refers to it.
         """
-        database, place, cache, _ = self._sources(db, redis)
+        sources = await self._asked_sources(db, redis)
         asked = self._criterion(key, filters, where)
 
         def statements(connection: Connection, session: Session) -> Done[None]:
@@ -134,11 +134,11 @@ class Changes(Versions[M, C, U, R]):
             _, parameters = self._lock(connection, asked, change)
             image = change.returned.image(self._one(connection, asked, change.statement, parameters))
             self._forget(session, image)
-            written = self._written(cache, place, [image], None)
+            written = self._written(sources, [image], None)
             written.tables |= change.reached
             return Done(_nothing, written)
 
-        await self._writer(cache, place, commit).run(database, statements)
+        await self._writer(sources, commit).run(sources.db, statements)
 
     # -- values
 
@@ -214,8 +214,7 @@ class Changes(Versions[M, C, U, R]):
         self,
         connection: Connection,
         session: Session,
-        cache: Cache | None,
-        place: Place,
+        sources: Sources,
         asked: Asked,
         values: Mapping[str, Any],
     ) -> Done[R]:
@@ -225,7 +224,7 @@ class Changes(Versions[M, C, U, R]):
         image = change.returned.image(row)
         answer = self._answer(connection, row, change.returned)
         self._refresh(session, before or image, row, change)
-        written = self._written(cache, place, [image, *([before] if before is not None else [])], answer)
+        written = self._written(sources, [image, *([before] if before is not None else [])], answer)
         written.tables |= change.reached
         return Done(answer, written)
 
@@ -323,23 +322,24 @@ class Changes(Versions[M, C, U, R]):
 
     # -- what a write touched
 
-    def _writer(self, cache: Cache | None, place: Place, commit: bool | None) -> Writer:
+    def _writer(self, sources: Sources, commit: bool | None) -> Writer:
         commits = self._commit if commit is None else commit
-        return Writer(place, cache, self._model.table, self._model.mapper, commits, self._touches)
+        return Writer(sources.place, sources.cache, self._model.table, self._model.mapper, commits, self._touches)
 
     def _written(
         self,
-        cache: Cache | None,
-        place: Place,
+        sources: Sources,
         images: list[dict[str, Any]],
         answer: Callable[[], R] | None,
     ) -> Written:
         """Name what the cache must drop, and what it may keep instead."""
-        if cache is None:
+        _, place, cache, space, sight = sources
+        if cache is None or space is None:
             return Written()
-        space = self._space(cache)
         written = Written(list(images), set(self._touches), space.dropped(map(self._by_attribute, images)))
-        if answer is not None and self._plain and not self._triggers and not self._layout.depends_on:
+        # The plain entry is read by those who see everything; what this caller sees lies elsewhere.
+        plain = self._plain and sight is None and not self._layout.depends_on
+        if answer is not None and plain and not self._triggers:
             written.through = self._through(cache, place, self._by_attribute(images[0]), answer)
         return written
 

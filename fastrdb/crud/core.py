@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Generic, cast, get_args
+from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel
 from sqlalchemy import Column, ColumnElement, Row, Select, select
@@ -16,8 +17,11 @@ from ..cache.cache import Cache
 from ..cache.cache import resolve as resolve_cache
 from ..cache.protocol import ALL_PARTS
 from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
+from ..db.restrictions import Restrictions
+from ..db.restrictions import ask as ask_restrictions
 from ..db.sessions import Place, Places, SessionFactory, answers_from_cache
 from ..db.sessions import resolve as resolve_database
+from ..db.transactions import Transactions
 from ..errors import CacheUnavailable, ConfigurationError, RedisRefused, TemplateError
 from ..filters import Analysis, analyse, parse, reads_other_rows
 from ..keys import RESERVED, Pattern, Template, check_list_template, check_row_template, check_templates
@@ -27,6 +31,7 @@ from .execution import Query, fetch
 from .keyspace import Keyspace, Layout, Scope
 from .model import Model
 from .response import Responses
+from .sight import NOT_ASKED, sight_of
 
 M = TypeVar("M", default=Any)
 C = TypeVar("C", bound=BaseModel, default=Any)
@@ -102,6 +107,8 @@ class Core(Generic[M, C, U, R]):
         self._spaces: dict[str, Keyspace] = {}
         self._places = Places()
         self._last: tuple[async_sessionmaker[Any], dict[str, Any], Sources] | None = None
+        self._restrictions: WeakKeyDictionary[Transactions, Restrictions] = WeakKeyDictionary()
+        self._tables = frozenset([self._model.table.fullname, *tables])
         self._statements: dict[object, Any] = {}
         self._hidden = self._hidden_columns()
         self._filled = frozenset(name for name, column in self._model.columns.items() if self._is_filled(name, column))
@@ -225,10 +232,36 @@ class Core(Generic[M, C, U, R]):
                 return last
         database = resolve_database(given)
         place = self._place(database, cache)
-        found = Sources(database, place, cache, self._space(cache) if cache is not None else None)
-        if isinstance(database, async_sessionmaker) and self._places.remembers(database):
+        sighted, sight = sight_of(database, place, self._restrictions.get(place.transactions), self._tables)
+        found = Sources(sighted, place, cache, self._space(cache) if cache is not None else None, sight)
+        if sight is None and isinstance(database, async_sessionmaker) and self._places.remembers(database):
             self._last = database, dict(database.kw), found
         return found
+
+    async def _asked_sources(
+        self, db: MaybeDatabase, redis: MaybeRedis, besides: frozenset[str] = _NO_TABLES
+    ) -> Sources:
+        """Give the sources of a call, once the database has been asked which tables hide rows.
+
+        Args:
+            besides: Names of further tables that the call reads.
+        """
+        found = self._sources(db, redis)
+        if found.sight is NOT_ASKED:
+            asked = await ask_restrictions(found.db, self._model.mapper)
+            if asked.path and found.place.transactions not in self._restrictions:  # else somebody was faster
+                self._places.set_apart(found.place, asked.path)
+            self._restrictions[found.place.transactions] = asked
+            found = self._sources(db, redis)
+        return self._widened(found, besides) if besides else found
+
+    def _widened(self, sources: Sources, besides: frozenset[str]) -> Sources:
+        """Give the sources for a call that reads further tables, which may hide rows where the crud's own do not."""
+        if sources.sight is not None:
+            return sources
+        known = self._restrictions.get(sources.place.transactions)
+        db, sight = sight_of(sources.db, sources.place, known, besides)
+        return sources._replace(db=db, sight=sight)
 
     def _asked(self, keywords: Mapping[str, Any], filters: Filters, where: ColumnElement[bool] | None) -> Asked:
         parsed = parse(self._model.fields, keywords, filters)
@@ -301,9 +334,11 @@ class Core(Generic[M, C, U, R]):
         reason: str | None = None,
     ) -> T:
         """Answer from the cache where that is allowed, else load; *reason* is why it is not, if that is known."""
-        db, place, cache, _ = sources
+        db, place, cache, _, sight = sources
         if cache is None:
             return (await load(False)).answer
+        if sight is not None:
+            reason = reason or sight.reason
         if reason is not None:
             cache.stats.count(f"bypass: {reason}")
             return (await load(False)).answer

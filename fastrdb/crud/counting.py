@@ -31,7 +31,8 @@ class Counting(Core[M, C, U, R]):
         given. Arguments and errors as in ``get_multi``.
         """
         no_cache = redis is UNSET and self._redis is UNSET
-        sources, asked = self._sources(db, None if no_cache else redis), self._asked(keywords, filters, where)
+        asked = self._asked(keywords, filters, where)
+        sources = await self._asked_sources(db, None if no_cache else redis, asked.tables)
 
         def build() -> Query:
             return Query.of(self._conditioned(select(func.count()).select_from(self._model.table), asked))
@@ -50,7 +51,7 @@ class Counting(Core[M, C, U, R]):
         if reason is not None:
             sources.cache.stats.count(f"bypass: {reason}")
             return (await load(False)).answer
-        extras = asked.extras(keys.counted_by)
+        extras = asked.extras(keys.counted_by, sight=sources.sight)
         entry = keys.directory(given) + b"count" + (suffix(extras).encode() if extras is not None else b"")
         scope = keys.scope(given, self._depends(asked.tables, keys.prefix))
         return await self._read(sources, entry, scope, load, int, listed=keys.listed)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
 from ..db.servers import cacheable, check
+from ..db.session_settings import settings_of
 from ..db.sessions import Place, SessionFactory, place_of
 from ..writes.outcome import finish
 
@@ -102,6 +103,8 @@ def _fetch(
     connection = connect(session, mapper)
     found = place_of(connection, place)
     allowed = found.may_fill and not place.bound and found.identity == place.identity
+    # Whose eyes saw a row is part of its key, and the role was asked of the expected engine.
+    allowed = allowed and (found is place or not settings_of(session))
     allowed = allowed and cacheable(connection, found.options.isolation)
     checked = allowed and not began and found.dialect == "postgresql" and not found.autocommit
     idle = _idle(connection, found)

@@ -17,6 +17,7 @@ from ..writes.templates import directory_key
 from .arguments import UNSET, MaybeDatabase, MaybeRedis
 from .core import C, Core, M, R, U
 from .keyspace import Keyspace, Scope
+from .sight import Sight
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ class Invalidation(Core[M, C, U, R]):
         cache = self._cache(redis)
         if cache is None:
             raise InputError("redis is None: there is no cache to explain")
-        entry, scope, bulk = self._located(self._space(cache), key, limit, page)
+        sight = (await self._asked_sources(db, redis)).sight if (db or self._db) is not None else None
+        entry, scope, bulk = self._located(self._space(cache), key, limit, page, sight)
         stamps = scope.stamps(self._identity(db))
         found = await cache.store.read(entry, scope.tokens, bulk=bulk)
         life, all_cell = await cache.run([Life(entry), Get(self._space(cache).all_key)])
@@ -114,7 +116,7 @@ class Invalidation(Core[M, C, U, R]):
         return Explanation(
             entry=entry.decode(),
             tokens={k.decode(): _shown(c) for k, c in zip(scope.tokens, found[1], strict=True)},
-            state="hit" if served else _why_not(found[0], found[1][: len(scope.value_tokens)]),
+            state=_state(sight, served, found[0], found[1][: len(scope.value_tokens)]),
             held_until_ms=_holders([found[0], *found[1]]),
             templates=_templates(all_cell if not isinstance(all_cell, tuple) else None),
             life_ms=remaining,
@@ -156,20 +158,20 @@ class Invalidation(Core[M, C, U, R]):
         return BoundTemplate(directory, self._model.values, space.prefix).key(key)
 
     def _located(
-        self, space: Keyspace, key: Mapping[str, Any], limit: int | None, page: int
+        self, space: Keyspace, key: Mapping[str, Any], limit: int | None, page: int, sight: Sight | None
     ) -> tuple[bytes, Scope, bool]:
         asked = self._asked(key, None, None)
         if limit is not None and space.lists is not None:
             given = {name: value for name, value in key.items() if name in space.lists.fields}
             entry = space.lists.bound.key({**given, "page": page, "limit": limit})
-            extras = asked.extras(space.lists.fields)
+            extras = asked.extras(space.lists.fields, sight=sight)
             scope = space.lists.scope(given, self._depends(asked.tables, space.prefix))
             return entry + (suffix(extras).encode() if extras is not None else b""), scope, True
         keys = space.row(key)
         if keys is None:
             raise InputError("explain: give all fields of a row template, or limit= for a page of a list")
         entry = keys.key(key)
-        extras = asked.extras(keys.fields)
+        extras = asked.extras(keys.fields, sight=sight)
         if extras is None:
             return entry, keys.scope(key), False
         return (
@@ -194,6 +196,12 @@ def _root(root: str) -> Any:
 
 def _shown(cell: Cell) -> str | None:
     return None if cell is None else cell.split(b"\n", 1)[0].decode(errors="replace")
+
+
+def _state(sight: Sight | None, served: bool, entry: Cell, tokens: tuple[Cell, ...]) -> str:
+    if sight is not None and sight.reason is not None:
+        return f"bypass: {sight.reason}"
+    return "hit" if served else _why_not(entry, tokens)
 
 
 def _why_not(entry: Cell, tokens: tuple[Cell, ...]) -> str:

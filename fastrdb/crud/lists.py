@@ -109,7 +109,8 @@ class Lists(Core[M, C, U, R]):
         asked: Asked,
         decode: Callable[[bytes], Any],
     ) -> Any:
-        sources = self._sources(db, redis)
+        reason, tables = self._list_reads(asked, window)
+        sources = await self._asked_sources(db, redis, tables)
         keys = sources.space.lists if sources.space is not None else None
 
         async def load(may_store: bool) -> Loaded[list[R]]:
@@ -120,8 +121,7 @@ class Lists(Core[M, C, U, R]):
             return (await load(False)).answer
         given = self._list_fields(keys, asked)
         entry = keys.bound.key({**given, "page": window.page, "limit": window.limit})
-        reason, tables = self._list_reads(asked, window)
-        if reason is None and (extras := asked.extras(keys.fields, window.order)) is not None:
+        if reason is None and (extras := asked.extras(keys.fields, window.order, sources.sight)) is not None:
             entry += suffix(extras).encode()
         scope = keys.scope(given, self._depends(tables, keys.prefix))
         return await self._read(sources, entry, scope, load, decode, listed=keys.listed, bulk=True, reason=reason)

@@ -14,6 +14,7 @@ from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
 from .core import C, Core, M, R, U, refused
 from .execution import Query
 from .keyspace import RowKeys, Scope, key_of_row
+from .sight import NOT_ASKED, Sight
 
 
 class Rows(Core[M, C, U, R]):
@@ -93,8 +94,9 @@ class Rows(Core[M, C, U, R]):
             except MultipleFound:
                 return True
         asked = self._asked(key, filters, where)
+        sources = await self._asked_sources(db, redis, asked.tables)
         statement = self._conditioned(select(1).select_from(self._model.table), asked).limit(1)
-        rows, _ = await self._fetch(self._sources(db, redis), Query.of(statement), asked.filter.params, tuple)
+        rows, _ = await self._fetch(sources, Query.of(statement), asked.filter.params, tuple)
         return bool(rows)
 
     def _get(
@@ -108,14 +110,17 @@ class Rows(Core[M, C, U, R]):
     ) -> Awaitable[Any]:
         """Find out what is asked for, and give what reads it; a coroutine of its own would cost every hit its time."""
         sources = self._sources(db, redis)
+        if sources.sight is NOT_ASKED:
+            return self._get_once_asked(db, redis, where, filters, key, decode)
         keys = sources.space.row(key) if sources.space is not None else None
         if keys is None:
             return self._uncached(sources, key, self._asked(key, filters, where))
         entry = row_entry = keys.key(key)
         scope, listed, reason = keys.scope(key), keys.listed, self._uncacheable
-        if where is not None or filters is not None or len(key) > len(keys.fields):
+        if where is not None or filters is not None or len(key) > len(keys.fields) or sources.sight is not None:
             asked = self._asked(key, filters, where)
-            entry, scope, listed = self._narrow(keys, key, entry, asked)
+            sources = self._widened(sources, asked.tables) if asked.tables else sources
+            entry, scope, listed = self._narrow(keys, key, entry, asked, sources.sight)
             reason = reason or asked.uncacheable
 
         async def load(may_store: bool) -> Loaded[Any]:
@@ -123,6 +128,11 @@ class Rows(Core[M, C, U, R]):
             return await self._load_row(sources, asked, keys, row_entry, may_store=may_store)
 
         return self._read(sources, entry, scope, load, decode, listed=listed, reason=reason)
+
+    async def _get_once_asked(self, db: MaybeDatabase, redis: MaybeRedis, *arguments: Any) -> Any:
+        """Get, once the database has been asked which tables hide rows."""
+        await self._asked_sources(db, redis)
+        return await self._get(db, redis, *arguments)
 
     async def _uncached(self, sources: Sources, key: Mapping[str, Any], asked: Asked) -> Any:
         """Answer from SQL: there is no cache, or this crud has no row template."""
@@ -132,10 +142,12 @@ class Rows(Core[M, C, U, R]):
             raise MissingKeyField(missing, template.text)
         return (await self._load_row(sources, asked, None, b"", may_store=False)).answer
 
-    def _narrow(self, keys: RowKeys, key: Mapping[str, Any], entry: bytes, asked: Asked) -> tuple[bytes, Scope, bytes]:
-        """Give the entry, the scope and the listed directory of a row that is asked for with further filters."""
+    def _narrow(
+        self, keys: RowKeys, key: Mapping[str, Any], entry: bytes, asked: Asked, sight: Sight | None
+    ) -> tuple[bytes, Scope, bytes]:
+        """Give entry, scope and listed directory of a row that is asked for with further filters, or by some eyes."""
         scope = keys.narrowed(key, entry, self._depends(asked.tables, keys.prefix))
-        return entry + suffix(asked.extras(keys.fields)).encode(), scope, keys.directory_listed
+        return entry + suffix(asked.extras(keys.fields, sight=sight)).encode(), scope, keys.directory_listed
 
     async def _load_row(
         self, sources: Sources, asked: Asked, keys: RowKeys | None, entry: bytes, *, may_store: bool

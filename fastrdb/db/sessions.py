@@ -99,6 +99,13 @@ class Places:
         """Tell whether the factory's place is the same from call to call."""
         return factory in self._of_factory
 
+    def set_apart(self, place: Place, path: str) -> None:
+        """Keep what is read at a place apart from what other engines read along another search path."""
+        for bind, known in list(self._of_bind.items()):
+            if known is place:
+                self._of_bind[bind] = replace(place, identity=place.identity + f" {path}".encode())
+        self._of_factory.clear()
+
     def _of_callable(self, factory: SessionFactory, mapper: Mapper[Any]) -> Place:
         if not isinstance(factory, async_sessionmaker):
             return self._of_session(_opened(factory), mapper)
@@ -133,6 +140,13 @@ def place_of(connection: Connection, expected: Place) -> Place:
     if found.dialect == "mysql" and not found.autocommit and commits_each(connection):
         found = replace(found, autocommit=True)
     return found
+
+
+def isolation_of(bind: Engine | Connection) -> str:
+    """Give the isolation level that an engine or a connection was told, ``"READ COMMITTED"``; ``""`` for none."""
+    # The level that ``create_engine`` was given is kept nowhere else.
+    told = Options.of(bind).isolation or getattr(bind.engine.dialect, "_on_connect_isolation_level", None) or ""
+    return told.replace("_", " ").upper()
 
 
 def resolve(db: object) -> AsyncSession | SessionFactory:
@@ -202,7 +216,7 @@ def answers_from_cache(session: AsyncSession, place: Place) -> bool:
         return False
     if not sync.in_transaction():
         return True
-    for connection in _connections(sync):
+    for connection in connections_of(sync):
         transaction = place.transactions.get(connection)
         if transaction is None or transaction.writes or transaction.effects is not None:
             return False
@@ -211,7 +225,8 @@ def answers_from_cache(session: AsyncSession, place: Place) -> bool:
     return True
 
 
-def _connections(session: Session) -> set[Connection]:
+def connections_of(session: Session) -> set[Connection]:
+    """Give the connections of the session's open transaction."""
     # A session offers no public way to its open connections that would not open one.
     transaction = session.get_transaction()
     found: set[Connection] = set()
@@ -243,9 +258,7 @@ def _place(bind: Engine | Connection) -> Place:
     if private:
         database = f"{database} {transactions.name}"  # each engine has one of its own
     schemas = sorted((options.schemas or {}).items(), key=repr)
-    # The level that ``create_engine`` was given is kept nowhere else.
-    isolation = options.isolation or getattr(engine.dialect, "_on_connect_isolation_level", None) or ""
-    isolation = isolation.replace("_", " ").upper()
+    isolation = isolation_of(bind)
     return Place(
         identity=repr((dialect, database, schemas)).encode(),
         options=options,

@@ -146,6 +146,7 @@ async def test_cancelled_own_write_is_whole_or_absent(
 @pytest.mark.parametrize("moment", ["hold", "commit", "release"])
 async def test_impatience_does_not_stop_a_commit(world: World, moment: str) -> None:
     """Once COMMIT is near, a caller that is cancelled again and again ends when the write is complete."""
+    await world.warm()
     now = when(world, moment)
     await by_impatience(lambda: world.crud.delete(db=world.factory, redis=world.cache, id=ANN), now)
     assert await world.stored() is None

@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(page.relative_to(ROOT).as_posix() for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
 REDIS = "redis://localhost:6379"  # what the pages write, and readers replace by theirs, as is done here
-MARIADB = "mysql+asyncmy://app@localhost/app"  # so is this
-POSTGRES = "postgresql://localhost/shop"  # likewise
+MARIADB = "mysql+asyncmy://app@localhost/app"  # so are these
+POSTGRES = ("postgresql+asyncpg://app@localhost/app", "postgresql://localhost/shop")
 OPENING = "tutorial.md#a-table"  # a page with this link goes on from the tutorial's first blocks
 FIRST_BLOCKS = 3
 
@@ -87,7 +87,7 @@ def places(request: pytest.FixtureRequest, valkey_url: str) -> dict[str, str]:
     """What the page of the test writes for servers, and where ours are."""
     code = "".join(block.code for block in blocks(request.node.callspec.params["page"]))
     found = {REDIS: valkey_url}
-    for written, fixture in ((MARIADB, "mariadb_url"), (POSTGRES, "postgres_url")):
+    for written, fixture in ((MARIADB, "mariadb_url"), *((url, "postgres_url") for url in POSTGRES)):
         if written in code:
             found[written] = request.getfixturevalue(fixture)
     return found
