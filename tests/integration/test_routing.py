@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import String, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -34,7 +34,7 @@ class Place(Base):
 
     __tablename__ = "places"
     id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
+    name: Mapped[str] = mapped_column(String(100))
 
 
 class PlaceOut(BaseModel):
