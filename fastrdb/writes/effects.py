@@ -42,6 +42,7 @@ class CacheEffects:
         self._to_note: dict[bytes, bytes | None] = {}
         self._noted: dict[bytes, Cell] = {}
         self._payloads: dict[bytes, bytes] = {}
+        self._prepared: list[Command] | None = None
         self._releasing: list[bytes] = []
         self._sent: Awaitable[list[Reply]] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -77,8 +78,11 @@ class CacheEffects:
             self.through.clear()
             return
         self._complete = True
+        loop = asyncio.get_running_loop()
         if self.renews:
-            self._arm()
+            self._arm(loop)
+        if self.through and self.cache.parts.stamp_before_commit:
+            loop.call_soon(self._prepare)  # which is when COMMIT is on its way, and there is nothing else to do
 
     async def _look_early(self) -> Sequence[Reply]:
         """Read the lists of templates before anything is held: what must not be done, for tests."""
@@ -156,7 +160,10 @@ class CacheEffects:
             return
         self._releasing, self._held = self._held, []
         try:
-            commands = await self._releases(committed) if self._complete else self._drops()
+            if committed and not self.cache.parts.stamp_before_commit:
+                await self._note_again()
+            prepared = self._prepared if committed else None
+            commands = prepared or (self._releases(self._releasing, committed) if self._complete else self._drops())
             self._sent = self.cache.store.post(commands)
         except CacheError:
             self._keep(self._releasing)
@@ -199,19 +206,22 @@ class CacheEffects:
     def _drops(self) -> list[Command]:
         return [Release(key, self._writer) for key in self._with_tables(self._releasing)]
 
-    async def _releases(self, committed: bool) -> list[Command]:
+    def _prepare(self) -> None:
+        """Make what lets go after a COMMIT, unless that is done already."""
+        if self._held:
+            self._prepared = self._releases(self._held, committed=True)
+
+    def _releases(self, held: list[bytes], committed: bool) -> list[Command]:
         parts, all_of, writer = self.cache.parts, self._touched.all_of, self._writer
         fresh: dict[bytes, bytes] = {}
         values: dict[bytes, tuple[bytes, int]] = {}
         if committed and self.through:
             needed = {key for t in self.through for key in t.tokens}
-            fresh = {key: random_name() for key in self._releasing if key in needed and key not in all_of}
-            if not parts.stamp_before_commit:
-                await self._note_again()
+            fresh = {key: random_name() for key in held if key in needed and key not in all_of}
             values = {t.entry: (value, t.ttl_ms) for t in self.through if (value := self._value(t, fresh))}
         tokens: list[Command] = []
         entries: list[Command] = []
-        for key in self._releasing:
+        for key in held:
             if key in all_of:
                 tokens.append(ReleaseTable(key, all_of[key], writer))
             elif key in values:
@@ -245,8 +255,7 @@ class CacheEffects:
 
     # -- while COMMIT hangs
 
-    def _arm(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = loop.call_later(self.cache.hold_ms / 2_000, self._renew)
 
     def stop_renewing(self) -> None:
@@ -264,7 +273,7 @@ class CacheEffects:
         with suppress(CacheClosed):
             self.cache.drop(self.cache.store.post(again))
             if self._renewals < _MAX_RENEWALS:
-                self._arm()
+                self._arm(asyncio.get_running_loop())
 
 
 class Effects:
@@ -335,11 +344,18 @@ class Effects:
         finally:
             for effects in self.caches.values():
                 await effects.released()
+            self._part()
 
     def leave(self) -> None:
         """The outcome is unknown."""
         for effects in self.caches.values():
             effects.leave()
+        self._part()
+
+    def _part(self) -> None:
+        """Let the transaction go: a cycle of every write would keep the garbage collector busy."""
+        if self.transaction.effects is self:
+            self.transaction.effects = None
 
     def forget(self) -> None:
         """The transaction was rolled back before its COMMIT."""
