@@ -1,16 +1,15 @@
 """A process that wants a lock again and again, and writes to a resource that remembers the greatest fence.
 
-Run as ``python -m tests.contender REDIS_URL RESOURCE TTL_S``; ends when it is killed.
+Run as ``python -m tests.contender REDIS_URL RESOURCE_URL TTL_S``; ends when it is killed.
 """
 
 import asyncio
 import random
-import sqlite3
 import sys
 import uuid
-from contextlib import closing
 from typing import Any, NamedTuple
 
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -28,54 +27,61 @@ class Written(NamedTuple):
     holder: str
 
 
+_ENTER = """
+local last = tonumber(redis.call('GET', 'resource:fence') or '0')
+if tonumber(ARGV[1]) < last then
+  redis.call('INCR', 'resource:refused')
+  return false
+end
+redis.call('SET', 'resource:fence', ARGV[1])
+return redis.call('GET', 'resource:value') or '0'
+"""
+_WRITE = """
+if redis.call('GET', 'resource:fence') ~= ARGV[1] then return redis.call('INCR', 'resource:refused') end
+redis.call('SET', 'resource:value', ARGV[3])
+return redis.call('RPUSH', 'resource:written', ARGV[1] .. ' ' .. ARGV[2])
+"""
+
+
 class Resource:
-    """A number in a SQLite file, which takes writes of the greatest fence it has seen, and no other's."""
+    """A number on a server, which takes writes of the greatest fence it has seen, and no other's.
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    Each step is one script there: a process that is killed or stopped in the midst of one holds nobody up.
+    """
 
-    def create(self) -> None:
-        """Make the file; nobody was there yet."""
-        self._run("CREATE TABLE number (fence INTEGER, value INTEGER)")
-        self._run("CREATE TABLE written (fence INTEGER, holder TEXT)")
-        self._run("CREATE TABLE refused (fence INTEGER)")
-        self._run("INSERT INTO number VALUES (0, 0)")
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._server = SyncRedis.from_url(url, decode_responses=True)
 
     def enter(self, fence: int) -> int | None:
         """Show a fence; give the number, or ``None`` for who is refused."""
-        seen = self._run("UPDATE number SET fence = ? WHERE fence <= ? RETURNING value", fence, fence)
-        return seen[0][0] if seen else self._refuse(fence)
+        value: Any = self._server.eval(_ENTER, 0, str(fence))
+        return None if value is None else int(value)
 
     def write(self, fence: int, holder: str, value: int) -> None:
         """Set the number, unless a greater fence was shown meanwhile."""
-        with closing(sqlite3.connect(self.path, timeout=60, isolation_level=None)) as connection:
-            connection.execute("BEGIN IMMEDIATE")  # both or none, should the process be killed here
-            if taken := connection.execute("UPDATE number SET value = ? WHERE fence = ?", (value, fence)).rowcount:
-                connection.execute("INSERT INTO written VALUES (?, ?)", (fence, holder))
-            connection.execute("COMMIT")
-        if not taken:
-            self._refuse(fence)
-
-    def _refuse(self, fence: int) -> None:
-        self._run("INSERT INTO refused VALUES (?)", fence)
+        self._server.eval(_WRITE, 0, str(fence), holder, str(value))
 
     def refusals(self) -> int:
         """How often somebody was refused."""
-        count: int = self._run("SELECT count(*) FROM refused")[0][0]
-        return count
+        return self._number("resource:refused")
 
     def number(self) -> int:
         """The number."""
-        value: int = self._run("SELECT value FROM number")[0][0]
-        return value
+        return self._number("resource:value")
 
     def written(self) -> list[Written]:
         """All writes."""
-        return [Written(*row) for row in self._run("SELECT fence, holder FROM written ORDER BY rowid")]
+        entries: Any = self._server.lrange("resource:written", 0, -1)
+        return [Written(int(fence), holder) for fence, holder in map(str.split, entries)]
 
-    def _run(self, statement: str, *values: object) -> list[Any]:
-        with closing(sqlite3.connect(self.path, timeout=60, isolation_level=None)) as connection:
-            return connection.execute(statement, values).fetchall()
+    def close(self) -> None:
+        """Close the connection."""
+        self._server.close()
+
+    def _number(self, key: str) -> int:
+        value: Any = self._server.get(key)
+        return int(value or 0)
 
 
 async def contend(url: str, resource: Resource, ttl_s: float) -> None:

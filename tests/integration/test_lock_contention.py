@@ -7,7 +7,7 @@ import signal
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -33,7 +33,7 @@ class Contest:
 
     async def start(self) -> None:
         """Start one more contender."""
-        arguments = ["-m", "tests.contender", self.server.url, self.resource.path, str(self.ttl_s)]
+        arguments = ["-m", "tests.contender", self.server.url, self.resource.url, str(self.ttl_s)]
         process = await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT)
         self.processes[process.pid] = process
 
@@ -63,19 +63,19 @@ class Contest:
 
 
 @asynccontextmanager
-async def contest(server: RedisServer, path: Path, ttl_s: float) -> AsyncIterator[Contest]:
-    """Eight contenders at work."""
-    resource = Resource(str(path / "resource.db"))
-    resource.create()
-    running = Contest(server, resource, ttl_s)
-    try:
-        for _ in range(CONTENDERS):
-            await running.start()
-        await running.more(20)
-        yield running
-    finally:
-        for pid in list(running.processes):
-            await running.end(pid)
+async def contest(server: RedisServer, resource_url: str, ttl_s: float) -> AsyncIterator[Contest]:
+    """Eight contenders at work; what they have written is checked when they have ended."""
+    with closing(Resource(resource_url)) as resource:
+        running = Contest(server, resource, ttl_s)
+        try:
+            for _ in range(CONTENDERS):
+                await running.start()
+            await running.more(20)
+            yield running
+        finally:
+            for pid in list(running.processes):
+                await running.end(pid)
+        check(resource)
 
 
 def check(resource: Resource) -> None:
@@ -89,20 +89,19 @@ def check(resource: Resource) -> None:
     assert all(len(found) == 1 for found in holders.values())
 
 
-async def test_without_accidents_nobody_is_refused(private_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
+async def test_without_accidents_nobody_is_refused(private_redis: Callable[..., RedisServer], valkey_url: str) -> None:
     """As long as nobody dies or stops, there is one holder at a time: the resource refuses nobody, no count is lost."""
-    async with contest(private_redis(), tmp_path, 60) as running:
+    async with contest(private_redis(), valkey_url, 60) as running:
         await running.more(60)
-    assert running.resource.refusals() == 0
-    check(running.resource)
+        assert running.resource.refusals() == 0
 
 
 async def test_kills_stops_and_restarts_never_let_two_holders_in(
-    private_redis: Callable[..., RedisServer], tmp_path: Path
+    private_redis: Callable[..., RedisServer], valkey_url: str
 ) -> None:
     """Under kills, stops and Redis restarts, what the resource takes is ordered by fences that no two holders share."""
     server = private_redis()
-    async with contest(server, tmp_path, TTL_S) as running:
+    async with contest(server, valkey_url, TTL_S) as running:
         for _ in range(3):
             await running.end(await running.holder())
             await running.start()
@@ -113,4 +112,3 @@ async def test_kills_stops_and_restarts_never_let_two_holders_in(
             await running.more(10)
             await asyncio.to_thread(server.restart)
             await running.more(10)  # fences have not gone back, or all would be refused
-    check(running.resource)
