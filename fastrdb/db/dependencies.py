@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..errors import SessionRefused
-from .sessions import SessionFactory, new_session
+from .blocks import one_session
+from .sessions import SessionFactory
 
 T = TypeVar("T")
 
@@ -18,12 +20,12 @@ T = TypeVar("T")
 class Opened(AsyncGenerator[T, None], AbstractAsyncContextManager[T]):
     """One use of a dependency: an async context manager, and the async generator that FastAPI drives instead."""
 
-    def __init__(self, generator: AsyncGenerator[T, None]) -> None:
-        self._generator = generator
-        self._context = asynccontextmanager(lambda: generator)()
+    def __init__(self, context: Any) -> None:
+        self._context, self._generator = context, context.gen
 
     async def __aenter__(self) -> T:
-        return await self._context.__aenter__()
+        entered: T = await self._context.__aenter__()
+        return entered
 
     async def __aexit__(
         self,
@@ -31,15 +33,18 @@ class Opened(AsyncGenerator[T, None], AbstractAsyncContextManager[T]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        return await self._context.__aexit__(kind, error, traceback)
+        swallowed: bool | None = await self._context.__aexit__(kind, error, traceback)
+        return swallowed
 
     async def asend(self, value: None) -> T:
         """Go on; what FastAPI's own context manager calls."""
-        return await self._generator.asend(value)
+        given: T = await self._generator.asend(value)
+        return given
 
     async def athrow(self, *error: Any) -> T:
         """Raise in the generator; what FastAPI's own context manager calls when a handler failed."""
-        return await self._generator.athrow(*error)
+        given: T = await self._generator.athrow(*error)
+        return given
 
     async def aclose(self) -> None:
         """End the generator."""
@@ -53,13 +58,13 @@ class Dependency(Generic[T]):
     """
 
     def __init__(self, generate: Callable[[], AsyncGenerator[T, None]]) -> None:
-        self._generate = generate
+        self._context = asynccontextmanager(generate)
         # FastAPI asks this attribute whether it is an async generator function; a call goes to the class's method.
         vars(self)["__call__"] = generate
 
     def __call__(self) -> Opened[T]:
         """Give one use."""
-        return Opened(self._generate())
+        return Opened(self._context())
 
 
 def async_get_db(factory: SessionFactory) -> Dependency[AsyncSession]:
@@ -78,12 +83,7 @@ def async_get_db(factory: SessionFactory) -> Dependency[AsyncSession]:
     if not callable(factory):
         raise SessionRefused(f"factory: {type(factory).__name__}; pass an async_sessionmaker")
 
-    async def generate() -> AsyncGenerator[AsyncSession, None]:
-        async with new_session(factory) as session:
-            yield session
-            await session.commit()  # not reached after an exception: closing rolls back
-
-    return Dependency(generate)
+    return Dependency(partial(one_session, lambda: factory))
 
 
 def get_redis(client: T) -> Dependency[T]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
+from functools import partial
 from weakref import WeakKeyDictionary
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from ..errors import DatabaseDependencyError, SessionRefused
 from . import defaults
-from .blocks import with_async_session
+from .blocks import one_session
 from .dependencies import Dependency
 from .manager import DatabaseManager
 from .read_only import read_only_sessionmaker
-from .routing import RoutingSession
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -115,13 +115,7 @@ def create_custom_session_dependency(
 def _dependency(
     choose: Callable[[], Sessions], auto_commit: bool = True, auto_rollback: bool = True, to_primary: bool = False
 ) -> Dependency[AsyncSession]:
-    async def generate() -> AsyncGenerator[AsyncSession, None]:
-        async with with_async_session(choose(), auto_commit, auto_rollback) as session:
-            if to_primary and isinstance(session.sync_session, RoutingSession):
-                session.sync_session.use_primary()
-            yield session
-
-    return Dependency(generate)
+    return Dependency(partial(one_session, choose, auto_commit, auto_rollback, to_primary))
 
 
 def _current_factory() -> Sessions:
