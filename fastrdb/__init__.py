@@ -5,6 +5,7 @@ from .cache.stats import Stats
 from .crud.arguments import UNSET
 from .crud.crud import Crud
 from .crud.invalidation import Explanation
+from .crud.options import ReadOptions
 from .crud.pages import PaginatedResponse
 from .errors import (
     AlembicError,
@@ -94,6 +95,7 @@ __all__ = [
     "OutOfRange",
     "PaginatedResponse",
     "RLSError",
+    "ReadOptions",
     "RedisRefused",
     "SchemaManagementError",
     "SchemaNameRefused",

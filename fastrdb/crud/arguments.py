@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -15,6 +15,7 @@ from ..cache.cache import Cache
 from ..db.sessions import Database, Place, SessionFactory
 from ..filters import Filter
 from .keyspace import Keyspace
+from .options import ReadOptions
 from .sight import Sight
 
 
@@ -44,6 +45,7 @@ class Asked:
         tables: Names of the other tables that the filters and the expression read.
         uncacheable: Why the result may not be cached, if so.
         given: The filters as given, for errors.
+        options: What else the call was told.
     """
 
     filter: Filter
@@ -52,6 +54,17 @@ class Asked:
     tables: frozenset[str]
     uncacheable: str | None
     given: Mapping[str, Any]
+    options: ReadOptions
+
+    @property
+    def shape(self) -> Hashable:
+        """What the SQL depends on, but for ``where``."""
+        return self.filter.shape, self.options
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters of the SQL."""
+        return self.filter.params
 
     @property
     def equal(self) -> frozenset[str]:
@@ -60,11 +73,11 @@ class Asked:
 
     def extras(self, besides: frozenset[str], order: object = None, sight: Sight | None = None) -> object | None:
         """Give what the key must hold besides the template's own fields; ``None`` for nothing."""
-        rest = self.filter.canonical_without(besides)
-        if sight is not None:
-            return [rest, self.where_text, order, sight.extras]
-        nothing = rest is None and self.where_text is None and order is None
-        return None if nothing else [rest, self.where_text, order]
+        rest, told = self.filter.canonical_without(besides), self.options.shape
+        if sight is None and told is None:
+            nothing = rest is None and self.where_text is None and order is None
+            return None if nothing else [rest, self.where_text, order]
+        return [rest, self.where_text, order, sight.extras if sight is not None else None, told]
 
 
 class Sources(NamedTuple):

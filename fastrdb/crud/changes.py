@@ -251,12 +251,12 @@ class Changes(Versions[M, C, U, R]):
         shown = self._shown_columns() if names is not None else ()
 
         def build() -> Change:
-            return build_change(self._model, asked, names, shown, images, dialect)
+            return build_change(self._model, asked, self._conditions(asked), names, shown, images, dialect)
 
         if asked.where is not None:
             return build()
         tables = len(self._model.table.metadata.tables)  # one that is defined later may refer to this one
-        found: Change = self._kept(("change", names, dialect, asked.filter.shape, asked.equal, images, tables), build)
+        found: Change = self._kept(("change", names, dialect, asked.shape, asked.equal, images, tables), build)
         return found
 
     def _creation(self) -> Creation:
@@ -270,10 +270,10 @@ class Changes(Versions[M, C, U, R]):
     ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
         """Give the row's image, if it has to be locked, and the parameters of the condition that the change has."""
         if change.lock is None:
-            return None, asked.filter.params
-        row = self._one(connection, asked, change.lock, asked.filter.params)
+            return None, asked.params
+        row = self._one(connection, asked, change.lock, asked.params)
         image = dict(zip(change.images, row, strict=True))
-        return image, {**asked.filter.params, **change.by_key(image)}
+        return image, {**asked.params, **change.by_key(image)}
 
     def _one(
         self, connection: Connection, asked: Asked, statement: Executable, parameters: Mapping[str, Any]
@@ -317,7 +317,7 @@ class Changes(Versions[M, C, U, R]):
         if family(connection.dialect) == "mysql":  # not from a snapshot that may be older than the row
             statement = statement.with_for_update()
         query = Query.of(statement, by_entity=self._responses.by_entity)
-        found: list[tuple[R, Any]] = read_back(connection, query, asked.filter.params, self._build)
+        found: list[tuple[R, Any]] = read_back(connection, query, asked.params, self._build)
         return found[0][0]
 
     # -- what a write touched

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Generic, cast, get_args
 from weakref import WeakKeyDictionary
 
 from pydantic import BaseModel
-from sqlalchemy import Column, ColumnElement, Row, Select, select
+from sqlalchemy import Column, ColumnElement
 from sqlalchemy.engine.default import StrCompileDialect
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from typing_extensions import TypeVar
@@ -16,19 +16,16 @@ from typing_extensions import TypeVar
 from ..cache.cache import Cache
 from ..cache.cache import resolve as resolve_cache
 from ..cache.protocol import ALL_PARTS
-from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
 from ..db.restrictions import Restrictions
 from ..db.restrictions import ask as ask_restrictions
-from ..db.sessions import Place, Places, SessionFactory, answers_from_cache
+from ..db.sessions import Place, Places, SessionFactory
 from ..db.sessions import resolve as resolve_database
 from ..db.transactions import Transactions
-from ..errors import CacheUnavailable, ConfigurationError, RedisRefused, TemplateError
-from ..filters import Analysis, analyse, parse, reads_other_rows
+from ..errors import ConfigurationError, RedisRefused, TemplateError
+from ..filters import Analysis, analyse, reads_other_rows
 from ..keys import RESERVED, Pattern, Template, check_list_template, check_row_template, check_templates
-from ..writes.templates import any_key, table_keys
-from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
-from .execution import Query, fetch
-from .keyspace import Keyspace, Layout, Scope
+from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources
+from .keyspace import Keyspace, Layout
 from .model import Model
 from .response import Responses
 from .sight import NOT_ASKED, sight_of
@@ -41,7 +38,7 @@ T = TypeVar("T")
 
 
 _DIALECT = StrCompileDialect()
-_NO_TABLES: Final = frozenset[str]()
+NO_TABLES: Final = frozenset[str]()
 _STATEMENTS = 500  # shapes of statements that one crud keeps
 
 
@@ -185,6 +182,22 @@ class Core(Generic[M, C, U, R]):
         own = column.default is not None or column.server_default is not None or name in self._model.factories
         return own or column is self._model.table.autoincrement_column
 
+    def _analyse(self, expression: ColumnElement[Any]) -> Analysis:
+        """Find out what an expression reads besides its row: other tables, or further rows of the same one."""
+        found, own = analyse(expression, _DIALECT), self._model.table
+        if found.subquery and found.uncacheable is None and reads_other_rows(expression, own):
+            return found
+        return found._replace(tables=found.tables - {own.fullname})
+
+    def _kept(self, shape: object, build: Any) -> Any:
+        """Give the statement of a shape, built once."""
+        found = self._statements.get(shape)
+        if found is None:
+            if len(self._statements) >= _STATEMENTS:
+                self._statements.clear()
+            found = self._statements[shape] = build()
+        return found
+
     # -- what a call was given
 
     def _schema(self, index: int) -> type[BaseModel] | None:
@@ -239,7 +252,7 @@ class Core(Generic[M, C, U, R]):
         return found
 
     async def _asked_sources(
-        self, db: MaybeDatabase, redis: MaybeRedis, besides: frozenset[str] = _NO_TABLES
+        self, db: MaybeDatabase, redis: MaybeRedis, besides: frozenset[str] = NO_TABLES
     ) -> Sources:
         """Give the sources of a call, once the database has been asked which tables hide rows.
 
@@ -262,128 +275,6 @@ class Core(Generic[M, C, U, R]):
         known = self._restrictions.get(sources.place.transactions)
         db, sight = sight_of(sources.db, sources.place, known, besides)
         return sources._replace(db=db, sight=sight)
-
-    def _asked(self, keywords: Mapping[str, Any], filters: Filters, where: ColumnElement[bool] | None) -> Asked:
-        parsed = parse(self._model.fields, keywords, filters)
-        given = {**keywords, **({"filters": filters} if filters is not None else {})}
-        if where is None and parsed.fields <= self._model.columns.keys():
-            return Asked(parsed, None, None, _NO_TABLES, None, given)
-        analyses = [self._analysis(name) for name in parsed.fields if name not in self._model.columns]
-        text = None
-        if where is not None:
-            analyses.append(self._analyse(where))
-            text = analyses[-1].text
-        tables = frozenset[str]().union(*(a.tables for a in analyses))
-        reason = next((a.uncacheable for a in analyses if a.uncacheable is not None), None)
-        return Asked(parsed, where, text, tables, reason, given)
-
-    def _analysis(self, name: str) -> Analysis:
-        """Tell what a hybrid or a ``column_property`` reads."""
-        found: Analysis = self._kept(("analysis", name), lambda: self._analyse(self._model.expressions[name]))
-        return found
-
-    def _analyse(self, expression: ColumnElement[Any]) -> Analysis:
-        """Find out what an expression reads besides its row: other tables, or further rows of the same one."""
-        found, own = analyse(expression, _DIALECT), self._model.table
-        if found.subquery and found.uncacheable is None and reads_other_rows(expression, own):
-            return found
-        return found._replace(tables=found.tables - {own.fullname})
-
-    # -- statements
-
-    def _kept(self, shape: object, build: Any) -> Any:
-        """Give the statement of a shape, built once."""
-        found = self._statements.get(shape)
-        if found is None:
-            if len(self._statements) >= _STATEMENTS:
-                self._statements.clear()
-            found = self._statements[shape] = build()
-        return found
-
-    def _select(self, asked: Asked) -> Select[Any]:
-        """Give the SELECT of responses and hidden columns, with the caller's conditions and the model's own."""
-        columns = [self._model.columns[name] for name in self._hidden]
-        shown: list[Any] = [self._model.cls] if self._responses.by_entity else [*self._responses.columns.values()]
-        shown += [column.label(f"fastrdb_{column.key}") for column in columns]
-        return self._conditioned(cast("Select[Any]", select(*shown)), asked)
-
-    def _conditioned(self, statement: Select[Any], asked: Asked) -> Select[Any]:
-        conditions = [*self._model.criteria, *asked.filter.build(self._model.fields)]
-        if asked.where is not None:
-            conditions.append(asked.where)
-        return statement.where(*conditions) if conditions else statement
-
-    def _build(self, row: Row[Any]) -> tuple[R, dict[str, Any]]:
-        """Make a row a response, and its hidden columns a dict."""
-        width = 1 if self._responses.by_entity else len(self._responses.columns)
-        response = self._responses.build_entity(row[0]) if self._responses.by_entity else self._responses.build(row)
-        return response, dict(zip(self._hidden, row[width:], strict=False))
-
-    # -- reading
-
-    async def _read(
-        self,
-        sources: Sources,
-        entry: bytes,
-        scope: Scope,
-        load: Load[T],
-        decode: Decode[T],
-        *,
-        listed: bytes | None,
-        bulk: bool = False,
-        reason: str | None = None,
-    ) -> T:
-        """Answer from the cache where that is allowed, else load; *reason* is why it is not, if that is known."""
-        db, place, cache, _, sight = sources
-        if cache is None:
-            return (await load(False)).answer
-        if sight is not None:
-            reason = reason or sight.reason
-        if reason is not None:
-            cache.stats.count(f"bypass: {reason}")
-            return (await load(False)).answer
-        waits = True
-        if isinstance(db, AsyncSession):
-            if not answers_from_cache(db, place):
-                cache.stats.count("bypass: the session has changes, or its own connection")
-                return (await load(False)).answer
-            waits = not db.in_transaction()
-        if cache.undelivered or not cache.serves:
-            reason = "an invalidation is not delivered yet" if cache.serves else "switched off"
-            cache.stats.count(f"bypass: {reason}")
-            return (await load(False)).answer
-        store = cache.store
-        try:
-            found = await store.read(entry, scope.tokens, bulk=bulk)
-        except CacheUnavailable:
-            cache.stats.count("bypass: unreachable")
-            return (await load(False)).answer
-        stamps = scope.stamps(place.identity)
-        raw = hit(stamps, found, store.epoch)
-        if raw is not None:
-            cache.stats.hits += 1
-            return decode(raw) if raw is not NULL else cast("T", None)
-        ask = Ask(
-            entry, scope.tokens, table_keys(self._model.table, cache.prefix)[0], listed, stamps,
-            self._layout.life_ms(entry), self._layout.negative_ms, bulk, waits,
-        )  # fmt: skip
-        return await miss(cache, ask, found, load, decode)
-
-    async def _fetch(
-        self, sources: Sources, query: Query, parameters: Mapping[str, Any], build: Any
-    ) -> tuple[list[Any], bool]:
-        fetched = await fetch(sources.db, sources.place, self._model.mapper, query, parameters, build)
-        any_snapshot = sources.cache is not None and not sources.cache.parts.fresh_snapshot
-        return fetched.rows, fetched.fresh or any_snapshot
-
-    def _depends(self, tables: frozenset[str], prefix: str) -> tuple[bytes, ...]:
-        """Give the ``any`` tokens of the tables that a statement reads besides its rows."""
-        return tuple(any_key(name, prefix) for name in sorted(tables))
-
-
-def refused(answer: T, reason: str) -> Loaded[T]:
-    """Give an answer that is not stored."""
-    return Loaded(answer, None, reason)
 
 
 def _checked_pattern(text: str, templates: Sequence[Template]) -> Pattern | None:

@@ -9,11 +9,13 @@ from sqlalchemy import ColumnElement, func, select
 from ..cache.reads import Loaded
 from ..keys import suffix
 from .arguments import UNSET, Filters, MaybeDatabase, MaybeRedis
-from .core import C, Core, M, R, U, refused
+from .core import C, M, R, U
 from .execution import Query
+from .options import ReadOptions
+from .reading import Reading, refused
 
 
-class Counting(Core[M, C, U, R]):
+class Counting(Reading[M, C, U, R]):
     """The number of rows."""
 
     async def count(
@@ -23,6 +25,7 @@ class Counting(Core[M, C, U, R]):
         *,
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
+        options: ReadOptions | None = None,
         **keywords: Any,
     ) -> int:
         """Give the number of rows that match.
@@ -31,15 +34,15 @@ class Counting(Core[M, C, U, R]):
         given. Arguments and errors as in ``get_multi``.
         """
         no_cache = redis is UNSET and self._redis is UNSET
-        asked = self._asked(keywords, filters, where)
+        asked = self._asked(keywords, filters, where, options)
         sources = await self._asked_sources(db, None if no_cache else redis, asked.tables)
 
         def build() -> Query:
             return Query.of(self._conditioned(select(func.count()).select_from(self._model.table), asked))
 
         async def load(may_store: bool) -> Loaded[int]:
-            query: Query = self._kept(("count", asked.filter.shape), build) if asked.where is None else build()
-            rows, fresh = await self._fetch(sources, query, asked.filter.params, tuple)
+            query: Query = self._kept(("count", asked.shape), build) if asked.where is None else build()
+            rows, fresh = await self._fetch(sources, query, asked.params, tuple)
             total: int = rows[0][0]
             return Loaded(total, b"%d" % total) if may_store and fresh else refused(total, "its snapshot may not fill")
 

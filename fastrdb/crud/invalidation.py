@@ -15,8 +15,9 @@ from ..keys import BoundTemplate, Pattern, suffix
 from ..writes.effects import CacheEffects
 from ..writes.templates import directory_key
 from .arguments import UNSET, MaybeDatabase, MaybeRedis
-from .core import C, Core, M, R, U
+from .core import C, M, R, U
 from .keyspace import Keyspace, Scope
+from .reading import Reading
 from .sight import Sight
 
 
@@ -43,7 +44,7 @@ class Explanation:
     age_ms: int | None = None
 
 
-class Invalidation(Core[M, C, U, R]):
+class Invalidation(Reading[M, C, U, R]):
     """Dropping what is cached, and looking at it."""
 
     async def invalidate(self, redis: MaybeRedis = UNSET, pattern: str | None = None, **key: Any) -> None:

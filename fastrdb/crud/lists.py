@@ -12,9 +12,11 @@ from ..cache.reads import Loaded
 from ..errors import OutOfRange, UnknownField
 from ..keys import suffix
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
-from .core import C, Core, M, R, U, refused
+from .core import C, M, R, U
 from .execution import Query
 from .keyspace import ListKeys
+from .options import ReadOptions
+from .reading import Reading, refused
 
 _LARGEST_OFFSET = 2**63 - 1
 
@@ -39,7 +41,7 @@ class Window:
         return (self.page - 1) * self.limit
 
 
-class Lists(Core[M, C, U, R]):
+class Lists(Reading[M, C, U, R]):
     """The methods of many rows, read."""
 
     async def get_multi(
@@ -53,12 +55,13 @@ class Lists(Core[M, C, U, R]):
         *,
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
+        options: ReadOptions | None = None,
         **keywords: Any,
     ) -> list[R]:
         """Give one page of the rows that match.
 
         Args:
-            db, redis, where, filters: As in ``get``.
+            db, redis, where, filters, options: As in ``get``.
             limit: Rows per page, from 1 to the crud's ``max_limit``.
             page: Number of the page, from 1; past the end the list is empty.
             order_by: An attribute; ties, and lists without one, are in the order of the primary key.
@@ -70,7 +73,9 @@ class Lists(Core[M, C, U, R]):
             UnknownField, UnknownOperator, ValueRefused, MissingKeyField: A filter, or ``order_by``.
         """
         window = self._window(limit, page, order_by, ascending)
-        found = await self._list(db, redis, window, self._asked(keywords, filters, where), self._responses.load_list)
+        found = await self._list(
+            db, redis, window, self._asked(keywords, filters, where, options), self._responses.load_list
+        )
         return cast("list[R]", found)
 
     async def get_multi_json(
@@ -84,12 +89,14 @@ class Lists(Core[M, C, U, R]):
         *,
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
+        options: ReadOptions | None = None,
         **keywords: Any,
     ) -> bytes:
         """Give a page as the JSON that FastAPI would send: a hit hands on the stored bytes. Else as ``get_multi``."""
         window = self._window(limit, page, order_by, ascending)
         decode = bytes.lstrip if self._responses.wire else self._responses.load_list
-        found = await self._list(db, redis, window, self._asked(keywords, filters, where), decode)
+        asked = self._asked(keywords, filters, where, options)
+        found = await self._list(db, redis, window, asked, decode)
         return found if isinstance(found, bytes) else self._responses.to_json_list(found)
 
     def _window(self, limit: int, page: int, order_by: str | None, ascending: bool) -> Window:
@@ -151,9 +158,9 @@ class Lists(Core[M, C, U, R]):
         def build() -> Query:
             return Query.of(self._ordered(self._select(asked), window), by_entity=self._responses.by_entity)
 
-        shape = ("list", asked.filter.shape, window.order_by, window.ascending)
+        shape = ("list", asked.shape, window.order_by, window.ascending)
         query: Query = self._kept(shape, build) if asked.where is None else build()
-        parameters = {**asked.filter.params, "fastrdb_limit": window.limit, "fastrdb_offset": window.offset}
+        parameters = {**asked.params, "fastrdb_limit": window.limit, "fastrdb_offset": window.offset}
         rows, fresh = await self._fetch(sources, query, parameters, self._build)
         answer = [response for response, _ in rows]
         if not may_store or keys is None:

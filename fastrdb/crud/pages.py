@@ -14,6 +14,7 @@ from .arguments import UNSET, Filters, MaybeDatabase, MaybeRedis
 from .core import C, M, R, U
 from .counting import Counting
 from .lists import Lists
+from .options import ReadOptions
 
 T = TypeVar("T", default=Any)
 
@@ -48,6 +49,7 @@ class Pages(Lists[M, C, U, R], Counting[M, C, U, R]):
         *,
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
+        options: ReadOptions | None = None,
         **keywords: Any,
     ) -> PaginatedResponse[R]:
         """Give one page and the true number of rows that match. Arguments and errors as in ``get_multi``.
@@ -55,9 +57,9 @@ class Pages(Lists[M, C, U, R], Counting[M, C, U, R]):
         The two are read one after the other: a write between them may show in one only.
         """
         data = await self.get_multi(
-            db, redis, limit, page, order_by, ascending, where=where, filters=filters, **keywords
+            db, redis, limit, page, order_by, ascending, where=where, filters=filters, options=options, **keywords
         )
-        total = await self.count(db, redis, where=where, filters=filters, **keywords)
+        total = await self.count(db, redis, where=where, filters=filters, options=options, **keywords)
         generic: Any = PaginatedResponse
         response = generic[self._responses.schema]
         return cast("PaginatedResponse[R]", response(data=data, total=total, limit=limit, page=page))

@@ -11,13 +11,15 @@ from ..cache.reads import NULL, Loaded
 from ..errors import MissingKeyField, MultipleFound, NotFound
 from ..keys import suffix
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
-from .core import C, Core, M, R, U, refused
+from .core import C, M, R, U
 from .execution import Query
 from .keyspace import RowKeys, Scope, key_of_row
+from .options import ReadOptions
+from .reading import Reading, refused
 from .sight import NOT_ASKED, Sight
 
 
-class Rows(Core[M, C, U, R]):
+class Rows(Reading[M, C, U, R]):
     """The methods of one row."""
 
     async def get(
@@ -27,6 +29,7 @@ class Rows(Core[M, C, U, R]):
         *,
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
+        options: ReadOptions | None = None,
         **key: Any,
     ) -> R:
         """Give the row with these key fields, from the cache where that is as good.
@@ -36,6 +39,7 @@ class Rows(Core[M, C, U, R]):
             redis: A client or a Cache; ``None`` reads SQL.
             where: A SQLAlchemy expression that the row must satisfy, too.
             filters: Further filters, for fields whose names are arguments here.
+            options: What else to mind.
             **key: Every field of a row template, as one plain value each; further fields filter.
 
         Raises:
@@ -44,7 +48,7 @@ class Rows(Core[M, C, U, R]):
             MissingKeyField: No template has all of its fields given.
             UnknownField, UnknownOperator, ValueRefused: A filter is wrong.
         """
-        found: R | None = await self._get(db, redis, where, filters, key, self._responses.load)
+        found: R | None = await self._get(db, redis, where, filters, options, key, self._responses.load)
         if found is None:
             raise NotFound(self._model.name, key)
         return found
@@ -56,10 +60,11 @@ class Rows(Core[M, C, U, R]):
         *,
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
+        options: ReadOptions | None = None,
         **key: Any,
     ) -> R | None:
         """Give the row as ``get`` does, or ``None`` where there is none."""
-        found: R | None = await self._get(db, redis, where, filters, key, self._responses.load)
+        found: R | None = await self._get(db, redis, where, filters, options, key, self._responses.load)
         return found
 
     async def get_json(
@@ -69,11 +74,12 @@ class Rows(Core[M, C, U, R]):
         *,
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
+        options: ReadOptions | None = None,
         **key: Any,
     ) -> bytes:
         """Give the row as the JSON that FastAPI would send: a hit hands on the stored bytes. Raises as ``get``."""
         decode = bytes.lstrip if self._responses.wire else self._responses.load
-        found: R | bytes | None = await self._get(db, redis, where, filters, key, decode)
+        found: R | bytes | None = await self._get(db, redis, where, filters, options, key, decode)
         if found is None:
             raise NotFound(self._model.name, key)
         return found if isinstance(found, bytes) else self._responses.to_json(found)
@@ -85,18 +91,19 @@ class Rows(Core[M, C, U, R]):
         *,
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
+        options: ReadOptions | None = None,
         **key: Any,
     ) -> bool:
         """Tell whether a row matches. With the fields of a row template, that row is read through the cache."""
         if any(template.fields and set(template.fields) <= key.keys() for template in self._layout.rows):
             try:
-                return await self._get(db, redis, where, filters, key, self._responses.load) is not None
+                return await self._get(db, redis, where, filters, options, key, self._responses.load) is not None
             except MultipleFound:
                 return True
-        asked = self._asked(key, filters, where)
+        asked = self._asked(key, filters, where, options)
         sources = await self._asked_sources(db, redis, asked.tables)
         statement = self._conditioned(select(1).select_from(self._model.table), asked).limit(1)
-        rows, _ = await self._fetch(sources, Query.of(statement), asked.filter.params, tuple)
+        rows, _ = await self._fetch(sources, Query.of(statement), asked.params, tuple)
         return bool(rows)
 
     def _get(
@@ -105,26 +112,27 @@ class Rows(Core[M, C, U, R]):
         redis: MaybeRedis,
         where: ColumnElement[bool] | None,
         filters: Filters,
+        options: ReadOptions | None,
         key: dict[str, Any],
         decode: Callable[[bytes], Any],
     ) -> Awaitable[Any]:
         """Find out what is asked for, and give what reads it; a coroutine of its own would cost every hit its time."""
         sources = self._sources(db, redis)
         if sources.sight is NOT_ASKED:
-            return self._get_once_asked(db, redis, where, filters, key, decode)
+            return self._get_once_asked(db, redis, where, filters, options, key, decode)
         keys = sources.space.row(key) if sources.space is not None else None
         if keys is None:
-            return self._uncached(sources, key, self._asked(key, filters, where))
+            return self._uncached(sources, key, self._asked(key, filters, where, options))
         entry = row_entry = keys.key(key)
         scope, listed, reason = keys.scope(key), keys.listed, self._uncacheable
-        if where is not None or filters is not None or len(key) > len(keys.fields) or sources.sight is not None:
-            asked = self._asked(key, filters, where)
+        if where is not None or filters is not None or len(key) > len(keys.fields) or sources.sight or options:
+            asked = self._asked(key, filters, where, options)
             sources = self._widened(sources, asked.tables) if asked.tables else sources
             entry, scope, listed = self._narrow(keys, key, entry, asked, sources.sight)
             reason = reason or asked.uncacheable
 
         async def load(may_store: bool) -> Loaded[Any]:
-            asked = self._asked(key, filters, where)
+            asked = self._asked(key, filters, where, options)
             return await self._load_row(sources, asked, keys, row_entry, may_store=may_store)
 
         return self._read(sources, entry, scope, load, decode, listed=listed, reason=reason)
@@ -155,8 +163,8 @@ class Rows(Core[M, C, U, R]):
         def build() -> Query:
             return Query.of(self._select(asked).limit(2), by_entity=self._responses.by_entity)
 
-        query: Query = self._kept(("row", asked.filter.shape), build) if asked.where is None else build()
-        rows, fresh = await self._fetch(sources, query, asked.filter.params, self._build)
+        query: Query = self._kept(("row", asked.shape), build) if asked.where is None else build()
+        rows, fresh = await self._fetch(sources, query, asked.params, self._build)
         if len(rows) > 1:
             raise MultipleFound(self._model.name, dict(asked.given))
         response, hidden = rows[0] if rows else (None, None)

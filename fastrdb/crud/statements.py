@@ -74,6 +74,7 @@ def build_creation(model: Model, shown: Iterable[ColumnElement[Any]], images: tu
 def build_change(
     model: Model,
     asked: Asked,
+    conditions: Sequence[ColumnElement[bool]],
     names: Sequence[str] | None,
     shown: Iterable[ColumnElement[Any]],
     images: tuple[str, ...],
@@ -86,6 +87,7 @@ def build_change(
     nothing back: there the row is always locked, and read after it.
 
     Args:
+        conditions: All that the row must satisfy.
         names: The attributes that an UPDATE sets, by parameters that ``setting`` names; ``None``: a DELETE.
         shown: The columns of the response; none if it is read back.
         images: The columns of row images.
@@ -93,9 +95,6 @@ def build_change(
     """
     table, keys = model.table, tuple(model.table.primary_key.columns)
     assigned = frozenset[str]() if names is None else _assigned(model, names)
-    conditions = [*model.criteria, *asked.filter.build(model.fields)]
-    if asked.where is not None:
-        conditions.append(asked.where)
     lock = read = None
     reads_back = dialect == "mysql" and names is not None
     by_key = [column == bindparam(_key_parameter(column.name), type_=column.type) for column in keys]

@@ -9,10 +9,11 @@ from sqlalchemy import Connection, select
 
 from ..errors import Conflict, EmptyInput, KeyMismatch, NotFound, ValueRefused
 from .arguments import Asked
-from .core import C, Core, M, R, U
+from .core import C, M, R, U
+from .reading import Reading
 
 
-class Versions(Core[M, C, U, R]):
+class Versions(Reading[M, C, U, R]):
     """What the writes of one row ask about versions."""
 
     def _seen_version(self, key: Mapping[str, Any], values: dict[str, Any]) -> dict[str, Any]:
@@ -37,7 +38,7 @@ class Versions(Core[M, C, U, R]):
             rest = {name: value for name, value in given.items() if name not in (version, "filters")}
             others = self._asked(rest, given.get("filters"), asked.where)
             statement = self._conditioned(select(self._model.columns[version]), others).limit(2)
-            found = connection.execute(statement, others.filter.params).scalars().all()
+            found = connection.execute(statement, others.params).scalars().all()
             if len(found) == 1:  # with the version seen, it is from a snapshot older than the one that the write met
                 return Conflict(self._model.name, rest, seen, found[0] if found[0] != seen else None)
         return NotFound(self._model.name, given)

@@ -1,0 +1,144 @@
+"""What a call asks for, the SELECTs that answer it, and how they are answered through the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast
+
+from sqlalchemy import ColumnElement, Row, Select, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
+from ..db.sessions import answers_from_cache
+from ..errors import CacheUnavailable, UsageError
+from ..filters import Analysis, parse
+from ..writes.templates import any_key, table_keys
+from .arguments import Asked, Filters, Sources
+from .core import NO_TABLES, C, Core, M, R, U
+from .execution import Query, fetch
+from .keyspace import Scope
+from .options import PLAIN, ReadOptions
+
+T = TypeVar("T")
+
+
+class Reading(Core[M, C, U, R]):
+    """What every method that reads or writes rows stands on."""
+
+    def _asked(
+        self,
+        keywords: Mapping[str, Any],
+        filters: Filters,
+        where: ColumnElement[bool] | None,
+        options: ReadOptions | None = None,
+    ) -> Asked:
+        parsed = parse(self._model.fields, keywords, filters)
+        given = {**keywords, **({"filters": filters} if filters is not None else {})}
+        options = PLAIN if options is None else options
+        if not isinstance(options, ReadOptions):
+            raise UsageError(f"options: {type(options).__name__}; pass a fastrdb.ReadOptions")
+        if where is None and parsed.fields <= self._model.columns.keys():
+            return Asked(parsed, None, None, NO_TABLES, None, given, options)
+        analyses = [self._analysis(name) for name in parsed.fields if name not in self._model.columns]
+        text = None
+        if where is not None:
+            analyses.append(self._analyse(where))
+            text = analyses[-1].text
+        tables = frozenset[str]().union(*(a.tables for a in analyses))
+        reason = next((a.uncacheable for a in analyses if a.uncacheable is not None), None)
+        return Asked(parsed, where, text, tables, reason, given, options)
+
+    def _analysis(self, name: str) -> Analysis:
+        """Tell what a hybrid or a ``column_property`` reads."""
+        found: Analysis = self._kept(("analysis", name), lambda: self._analyse(self._model.expressions[name]))
+        return found
+
+    # -- statements
+
+    def _select(self, asked: Asked) -> Select[Any]:
+        """Give the SELECT of responses and hidden columns, with the caller's conditions and the model's own."""
+        columns = [self._model.columns[name] for name in self._hidden]
+        shown: list[Any] = [self._model.cls] if self._responses.by_entity else [*self._responses.columns.values()]
+        shown += [column.label(f"fastrdb_{column.key}") for column in columns]
+        return self._conditioned(cast("Select[Any]", select(*shown)), asked)
+
+    def _conditioned(self, statement: Select[Any], asked: Asked) -> Select[Any]:
+        conditions = self._conditions(asked)
+        return statement.where(*conditions) if conditions else statement
+
+    def _conditions(self, asked: Asked) -> list[ColumnElement[bool]]:
+        """Give all that a row must satisfy: what the model demands, and what the caller asked for."""
+        asked_for = [*self._model.criteria, *asked.filter.build(self._model.fields)]
+        return asked_for if asked.where is None else [*asked_for, asked.where]
+
+    def _build(self, row: Row[Any]) -> tuple[R, dict[str, Any]]:
+        """Make a row a response, and its hidden columns a dict."""
+        width = 1 if self._responses.by_entity else len(self._responses.columns)
+        response = self._responses.build_entity(row[0]) if self._responses.by_entity else self._responses.build(row)
+        return response, dict(zip(self._hidden, row[width:], strict=False))
+
+    # -- reading
+
+    async def _read(
+        self,
+        sources: Sources,
+        entry: bytes,
+        scope: Scope,
+        load: Load[T],
+        decode: Decode[T],
+        *,
+        listed: bytes | None,
+        bulk: bool = False,
+        reason: str | None = None,
+    ) -> T:
+        """Answer from the cache where that is allowed, else load; *reason* is why it is not, if that is known."""
+        db, place, cache, _, sight = sources
+        if cache is None:
+            return (await load(False)).answer
+        if sight is not None:
+            reason = reason or sight.reason
+        if reason is not None:
+            cache.stats.count(f"bypass: {reason}")
+            return (await load(False)).answer
+        waits = True
+        if isinstance(db, AsyncSession):
+            if not answers_from_cache(db, place):
+                cache.stats.count("bypass: the session has changes, or its own connection")
+                return (await load(False)).answer
+            waits = not db.in_transaction()
+        if cache.undelivered or not cache.serves:
+            reason = "an invalidation is not delivered yet" if cache.serves else "switched off"
+            cache.stats.count(f"bypass: {reason}")
+            return (await load(False)).answer
+        store = cache.store
+        try:
+            found = await store.read(entry, scope.tokens, bulk=bulk)
+        except CacheUnavailable:
+            cache.stats.count("bypass: unreachable")
+            return (await load(False)).answer
+        stamps = scope.stamps(place.identity)
+        raw = hit(stamps, found, store.epoch)
+        if raw is not None:
+            cache.stats.hits += 1
+            return decode(raw) if raw is not NULL else cast("T", None)
+        ask = Ask(
+            entry, scope.tokens, table_keys(self._model.table, cache.prefix)[0], listed, stamps,
+            self._layout.life_ms(entry), self._layout.negative_ms, bulk, waits,
+        )  # fmt: skip
+        return await miss(cache, ask, found, load, decode)
+
+    async def _fetch(
+        self, sources: Sources, query: Query, parameters: Mapping[str, Any], build: Any
+    ) -> tuple[list[Any], bool]:
+        fetched = await fetch(sources.db, sources.place, self._model.mapper, query, parameters, build)
+        any_snapshot = sources.cache is not None and not sources.cache.parts.fresh_snapshot
+        return fetched.rows, fetched.fresh or any_snapshot
+
+    def _depends(self, tables: frozenset[str], prefix: str) -> tuple[bytes, ...]:
+        """Give the ``any`` tokens of the tables that a statement reads besides its rows."""
+        return tuple(any_key(name, prefix) for name in sorted(tables))
+
+
+def refused(answer: T, reason: str) -> Loaded[T]:
+    """Give an answer that is not stored."""
+    return Loaded(answer, None, reason)
