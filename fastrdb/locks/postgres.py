@@ -7,24 +7,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import Context
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker
 
 from ..db import defaults
-from ..errors import LockError, LockNotAcquired, LockUnavailable, SessionRefused, ValueRefused
+from ..errors import LockError, LockUnavailable, SessionRefused, ValueRefused
 from ..writes.outcome import finish
 from .advisory import Holding, Scope, advisory_number, attempt, discard
+from .holder import Holder
 from .loss import Loss
-from .redis import refusal
-from .waiting import UNSET, Unset, Wait, chosen_wait, keep_trying, waiting_time
+from .waiting import Wait
 
 __all__ = ["PgAdvisoryLock", "advisory_number", "pg_advisory_lock"]
 
 LockDatabase: TypeAlias = AsyncEngine | async_sessionmaker[Any] | AsyncSession
 
 
-class PgAdvisoryLock:
+class PgAdvisoryLock(Holder):
     """A lock that PostgreSQL keeps, and drops as soon as the holder's connection ends.
 
     ``async with PgAdvisoryLock(key) as lock`` tries once, or for *wait* seconds, and raises nothing when somebody else
@@ -64,40 +64,12 @@ class PgAdvisoryLock:
     ) -> None:
         if scope not in ("session", "transaction"):
             raise ValueRefused("scope", "'session' or 'transaction'", scope)
+        super().__init__(str(key), wait)
         self.key, self.number, self.shared = key, advisory_number(key), shared
         self.scope: Scope = scope
-        self.wait_s = waiting_time("wait", wait)
-        self.acquired = False
-        self.lost = Loss(str(key))
         self._db = _checked(db, scope)
         self._holding: Holding | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._acquiring = False
-
-    async def acquire(self, timeout: Wait | Unset = UNSET, blocking: bool | None = None) -> bool:
-        """Take the lock; tell whether that succeeded.
-
-        Args:
-            timeout: Seconds to wait, a timedelta, or ``None`` for as long as it takes; by default the lock's *wait*.
-            blocking: ``False`` tries once; ``True`` without a timeout waits for as long as it takes.
-
-        Raises:
-            LockError: This object holds the lock already, or is acquiring it in another task.
-            LockUnavailable: The database did not answer, or its pool has no connection left; in a caller's session
-                SQLAlchemy's own errors pass through.
-        """
-        wait_s = chosen_wait(self.wait_s, timeout, blocking)
-        if self.acquired or self._acquiring:
-            raise LockError(f"lock {self.key!r}: this object has it already; every holder needs an object of its own")
-        self._acquiring = True
-        try:
-            return await keep_trying(self._try, wait_s)
-        except asyncio.CancelledError:
-            if self._holding is not None:  # the answer came together with the cancellation
-                await finish(self._let_go(self._holding))
-            raise
-        finally:
-            self._acquiring = False
 
     async def release(self) -> bool:
         """Let go; tell whether the lock was still held.
@@ -106,15 +78,10 @@ class PgAdvisoryLock:
             LockNotAcquired: This object does not hold the lock.
             LockError: It was taken in a caller's transaction: commit or roll that back.
         """
-        if not self.acquired:
-            raise LockNotAcquired(str(self.key), "nothing to release: call acquire() first, and see that it gives True")
+        self._must_hold("release")
         if self._holding is None:
             raise LockError(f"lock {self.key!r}: it ends with the session's transaction; commit or roll that back")
         return await finish(self._let_go(self._holding))
-
-    async def __aenter__(self) -> Self:
-        await self.acquire()
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -135,6 +102,10 @@ class PgAdvisoryLock:
             return await finish(self._try_on(connection))
         except Exception as error:  # drivers have many, and of their own, for a server that is away or full
             raise LockUnavailable(str(self.key), type(error).__name__) from error
+
+    async def _undo(self) -> None:
+        if self._holding is not None:
+            await finish(self._let_go(self._holding))
 
     async def _try_in(self, session: AsyncSession) -> bool:
         connection = await session.connection()
@@ -194,8 +165,7 @@ async def pg_advisory_lock(
     """
     lock = PgAdvisoryLock(key, db=db, shared=shared, scope=scope, wait=wait)
     async with lock:
-        if not lock.acquired:
-            raise refusal(str(key), lock.wait_s)
+        lock.must_have_acquired()
         yield lock
 
 

@@ -11,22 +11,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context
 from types import TracebackType
-from typing import Self
 
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis, RedisCluster
 
 from ..db import defaults
-from ..errors import EmptyInput, LockError, LockNotAcquired, LockTimeout, LockUnavailable, RedisRefused, ValueRefused
+from ..errors import EmptyInput, LockUnavailable, RedisRefused, ValueRefused
 from ..writes.outcome import finish
 from .fencing import FencedLock, lock_key
+from .holder import Holder
 from .loss import Loss, logger
-from .waiting import UNSET, Seconds, Unset, Wait, chosen_wait, keep_trying, positive, waiting_time
+from .waiting import Seconds, Wait, positive
 
 _PATIENCE_S = 5.0  # for one answer of Redis
 
 
-class RedisLock:
+class RedisLock(Holder):
     """A lock that one holder at a time has, among all processes that share a Redis server.
 
     ``async with RedisLock(name) as lock`` tries once, or for *wait* seconds, and raises nothing when somebody else has
@@ -68,41 +68,13 @@ class RedisLock:
             raise RedisRefused(
                 f"redis: {type(redis).__module__}.{type(redis).__qualname__}; pass a redis.asyncio.Redis"
             )
-        self.name, self.ttl_s, self.wait_s = name, positive("ttl", ttl), waiting_time("wait", wait)
+        super().__init__(name, wait)
+        self.name, self.ttl_s = name, positive("ttl", ttl)
         self.auto_renewal = auto_renewal
-        self.acquired = False
         self.fence: int | None = None
-        self.lost = Loss(name)
         self._given = redis
         self._fenced: FencedLock | None = None
         self._watcher: asyncio.Task[None] | None = None
-        self._acquiring = False
-
-    async def acquire(self, timeout: Wait | Unset = UNSET, blocking: bool | None = None) -> bool:
-        """Take the lock; tell whether that succeeded.
-
-        Args:
-            timeout: Seconds to wait, a timedelta, or ``None`` for as long as it takes; by default the lock's *wait*.
-            blocking: ``False`` tries once; ``True`` without a timeout waits for as long as it takes.
-
-        Raises:
-            LockError: This object holds the lock already, or is acquiring it in another task.
-            LockUnavailable: Redis did not answer in time.
-        """
-        wait_s = chosen_wait(self.wait_s, timeout, blocking)
-        if self._fenced is not None or self._acquiring:
-            raise LockError(
-                f"lock {self.name!r}: this object has it already; every holder needs a RedisLock of its own"
-            )
-        fenced = FencedLock(self._client(), self.name, self.ttl_s)
-        self._acquiring = True
-        try:
-            return await keep_trying(lambda: finish(self._try(fenced)), wait_s)
-        except asyncio.CancelledError:
-            await finish(self._undo())
-            raise
-        finally:
-            self._acquiring = False
 
     async def release(self) -> bool:
         """Let go; tell whether the lock was still held. What somebody else has taken meanwhile is left alone.
@@ -140,10 +112,6 @@ class RedisLock:
             left_ms: int = await self._client().pttl(lock_key(self.name))
         return left_ms / 1000 if left_ms >= 0 else None
 
-    async def __aenter__(self) -> Self:
-        await self.acquire()
-        return self
-
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -161,11 +129,10 @@ class RedisLock:
     def _client(self) -> Redis | RedisCluster:
         return self._given if self._given is not None else defaults.redis_client()
 
-    def _must_hold(self, verb: str) -> None:
-        if not self.acquired:
-            raise LockNotAcquired(self.name, f"nothing to {verb}: call acquire() first, and see that it gives True")
+    async def _try(self) -> bool:
+        return await finish(self._try_with(FencedLock(self._client(), self.name, self.ttl_s)))
 
-    async def _try(self, fenced: FencedLock) -> bool:
+    async def _try_with(self, fenced: FencedLock) -> bool:
         since = time.monotonic()
         token = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
         try:
@@ -190,10 +157,9 @@ class RedisLock:
                 await fenced.do_release(token.encode())
 
     async def _undo(self) -> None:
-        """Let go of a lock whose answer came together with the caller's cancellation."""
         if self._fenced is not None:
             with suppress(LockUnavailable):
-                await self._let_go()
+                await finish(self._let_go())
 
     async def _let_go(self) -> bool:
         fenced, watcher = self._fenced, self._watcher
@@ -269,8 +235,7 @@ async def redis_lock(
     """
     lock = RedisLock(name, ttl, redis=redis, wait=wait, auto_renewal=auto_renewal)
     async with lock:
-        if not lock.acquired:
-            raise refusal(name, lock.wait_s)
+        lock.must_have_acquired()
         yield lock
 
 
@@ -279,10 +244,3 @@ def _check_name(name: object) -> None:
         raise ValueRefused("name", "text", name)
     if not name:
         raise EmptyInput("name", "say what the lock is for, such as 'import:users'")
-
-
-def refusal(name: str, wait_s: float | None) -> LockError:
-    """Give the error for a lock that somebody else has."""
-    if wait_s:
-        return LockTimeout(name, wait_s)
-    return LockNotAcquired(name, "somebody else has it; try again later, or pass wait= to wait for it")

@@ -254,3 +254,50 @@ def test_url_for_alembic(monkeypatch: pytest.MonkeyPatch) -> None:
     """``env.py`` gets the URL of the environment."""
     monkeypatch.setenv("DATABASE_URL", "postgresql+asyncpg://ann@db/shop")
     assert os.environ["DATABASE_URL"] in get_alembic_config_url()
+
+
+async def test_two_databases(environment: dict[str, str]) -> None:
+    """Handlers that read by one engine and write by another see each other's rows, and an error writes nothing."""
+    read_engine = create_async_engine(environment["DATABASE_URL"])
+    write_engine = create_async_engine(environment["DATABASE_URL"])
+    read_session = async_sessionmaker(read_engine)
+    write_session = async_sessionmaker(write_engine)
+
+    async def get_read_db() -> AsyncGenerator[AsyncSession, None]:
+        async with read_session() as session:
+            try:
+                yield session
+            finally:
+                await session.close()
+
+    async def get_write_db() -> AsyncGenerator[AsyncSession, None]:
+        async with write_session() as session:
+            try:
+                yield session
+                await session.commit()
+            except Exception:
+                await session.rollback()
+                raise
+            finally:
+                await session.close()
+
+    app = FastAPI()
+
+    @app.post("/users")
+    async def create_user(user_data: UserCreate, db: AsyncSession = Depends(get_write_db, scope="function")) -> Any:
+        db.add(User(**user_data.model_dump()))
+        await db.flush()
+        if not user_data.name:
+            raise HTTPException(409)
+        return {"name": user_data.name}
+
+    @app.get("/users")
+    async def list_users(db: AsyncSession = Depends(get_read_db)) -> Any:
+        return (await db.execute(select(User.name))).scalars().all()
+
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://app") as client:
+        assert (await client.post("/users", json={"email": "a@x", "name": "Ann"})).json() == {"name": "Ann"}
+        assert (await client.post("/users", json={"email": "b@x", "name": ""})).status_code == 409
+        assert (await client.get("/users")).json() == ["Ann"]
+    for engine in (read_engine, write_engine):
+        await engine.dispose()
