@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from tests.blocking import watched_loops
 from tests.servers.errors import ServerUnavailable
-from tests.servers.fleet import FLAVOURS, Fleet
+from tests.servers.fleet import FLAVOURS, POSTGRES_MAJORS, Fleet
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.pgbouncer import PgBouncerServer
 from tests.servers.postgres import PostgresServer
@@ -33,8 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def shared_servers(item: pytest.Function) -> Iterator[str]:
     """The names, in the fleet, of the servers that a test's fixtures ask for."""
-    if "postgres" in item.fixturenames:
-        yield "postgres"
+    yield from (name for name in ("postgres", *POSTGRES_MAJORS) if name in item.fixturenames)
     if "pgbouncer" in item.fixturenames:
         yield "pgbouncer"
     if "mariadb" in item.fixturenames:
@@ -144,6 +143,34 @@ def postgres(fleet: Fleet) -> PostgresServer:
 def postgres_url(postgres: PostgresServer) -> Iterator[str]:
     """An empty PostgreSQL database of this test's own, as a SQLAlchemy URL."""
     with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres16(fleet: Fleet) -> PostgresServer:
+    """A PostgreSQL 16, whatever the run's own is."""
+    with failing_in_one_line():
+        return fleet.postgres("postgres16")
+
+
+@pytest.fixture
+def postgres16_url(postgres16: PostgresServer) -> Iterator[str]:
+    """An empty database of this test's own on PostgreSQL 16, as a SQLAlchemy URL."""
+    with postgres16.database() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres18(fleet: Fleet) -> PostgresServer:
+    """A PostgreSQL 18, whatever the run's own is."""
+    with failing_in_one_line():
+        return fleet.postgres("postgres18")
+
+
+@pytest.fixture
+def postgres18_url(postgres18: PostgresServer) -> Iterator[str]:
+    """An empty database of this test's own on PostgreSQL 18, as a SQLAlchemy URL."""
+    with postgres18.database() as url:
         yield url
 
 

@@ -11,6 +11,7 @@ from tests.servers.errors import ServerUnavailable
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.pgbouncer import PgBouncerServer
 from tests.servers.postgres import PostgresServer
+from tests.servers.programs import postgres_of_wheel
 from tests.servers.redis import RedisServer
 
 Server = MariaDBServer | PostgresServer | PgBouncerServer | RedisServer
@@ -18,11 +19,14 @@ Server = MariaDBServer | PostgresServer | PgBouncerServer | RedisServer
 POSTGRES_URL = os.environ.get("FASTRDB_TEST_POSTGRES_URL")
 MYSQL_URL = os.environ.get("FASTRDB_TEST_MYSQL_URL")
 REDIS_URL = os.environ.get("FASTRDB_TEST_REDIS_URL")
+POSTGRES_MAJORS = {"postgres16": 16, "postgres18": 18}  # of the wheel, whatever is installed or given
 FLAVOURS = ("given",) if REDIS_URL else ("valkey", "redis7")
 
 
 def start(name: str) -> Server:
-    """Start, or reach, the server *name*: ``postgres``, ``mariadb`` or one of FLAVOURS."""
+    """Start, or reach, the server *name*: ``postgres``, one of POSTGRES_MAJORS, ``mariadb`` or one of FLAVOURS."""
+    if name in POSTGRES_MAJORS:
+        return PostgresServer.start(postgres_of_wheel(POSTGRES_MAJORS[name]))
     if name == "postgres":
         return PostgresServer.given(POSTGRES_URL) if POSTGRES_URL else PostgresServer.start()
     if name == "mariadb":
@@ -49,13 +53,13 @@ class Fleet:
             return PgBouncerServer.start(self.postgres())
         return start(name)
 
-    def postgres(self) -> PostgresServer:
-        """The run's PostgreSQL server.
+    def postgres(self, name: str = "postgres") -> PostgresServer:
+        """The run's PostgreSQL server, or that of a major version.
 
         Raises:
             ServerUnavailable: There is none, for each who asks.
         """
-        server = self.server("postgres")
+        server = self.server(name)
         assert isinstance(server, PostgresServer)
         return server
 

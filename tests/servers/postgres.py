@@ -56,9 +56,9 @@ class PostgresServer:
         return f"<postgres {self.version} ({self.source}) {self.url}>"
 
     @classmethod
-    def start(cls) -> "PostgresServer":
-        """Start a private server on a free port."""
-        program = programs.postgres()
+    def start(cls, program: Program | None = None) -> "PostgresServer":
+        """Start a private server on a free port: of *program*, or of whatever there is."""
+        program = program or programs.postgres()
         process = Process(
             "postgres",
             lambda process: command(program, process),

