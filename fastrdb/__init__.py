@@ -56,6 +56,8 @@ from .errors import (
     ValidationError,
     ValueRefused,
 )
+from .writes.dropping import invalidate
+from .writes.watching import watch
 
 FastRDB = Crud  # the same class, for code that already says so
 
@@ -115,4 +117,6 @@ __all__ = [
     "UsageError",
     "ValidationError",
     "ValueRefused",
+    "invalidate",
+    "watch",
 ]

@@ -147,6 +147,7 @@ class Writer:
             return self._autocommit(statements, connection, session, place), None
         effects = effects_on(connection, place.transactions)
         fresh, before = not effects.caches, effects.transaction.writes
+        effects.transaction.named = True
         try:
             answer, written = self._translated(statements, connection, session)
         except BaseException as error:
@@ -154,6 +155,8 @@ class Writer:
                 self._record(effects, Written(everything=True, tables=self._reached()))
                 self._tie(session, effects, ours)
             raise
+        finally:
+            effects.transaction.named = False
         self._record(effects, written)
         if alone and fresh and place is self.place:
             effects.write_through(self.cache, written.through)

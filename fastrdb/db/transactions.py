@@ -40,6 +40,14 @@ class Effects(Protocol):
         ...
 
 
+class Watched(Protocol):
+    """Somebody who names the rows of whatever is written in one transaction."""
+
+    def wrote(self, statement: str, context: ExecutionContext | None) -> None:
+        """Called before a statement that may write; raising keeps it from being sent."""
+        ...
+
+
 class Transaction:
     """One transaction on one Connection.
 
@@ -48,15 +56,19 @@ class Transaction:
         writes: Number of those that are no plain SELECT; textual SQL counts as a write.
         effects: What waits for its COMMIT.
         failure: The driver's error, if a statement or the COMMIT failed.
+        watched: Who is told of statements that may write.
+        named: Whoever sends statements now names their rows by itself.
     """
 
-    __slots__ = ("effects", "failure", "statements", "writes")
+    __slots__ = ("effects", "failure", "named", "statements", "watched", "writes")
 
     def __init__(self) -> None:
         self.statements = 0
         self.writes = 0
         self.effects: Effects | None = None
         self.failure: BaseException | None = None
+        self.watched: Watched | None = None
+        self.named = False
 
 
 class Transactions:
@@ -100,6 +112,8 @@ class Transactions:
         if writing:
             forget(connection, statement)
         if (transaction := self._open.get(connection)) is not None:
+            if writing and transaction.watched is not None and not transaction.named:
+                transaction.watched.wrote(statement, context)
             transaction.statements += 1
             transaction.writes += writing
 
