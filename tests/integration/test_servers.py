@@ -20,6 +20,7 @@ from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import DEFAULT_PORTS, LEASH
 from tests.servers.redis import RedisServer, client, commandstats
+from tests.world import until
 
 ROOT = Path(__file__).parents[2]
 GIVEN = ("FASTRDB_TEST_POSTGRES_URL", "FASTRDB_TEST_MYSQL_URL", "FASTRDB_TEST_REDIS_URL")
@@ -84,7 +85,7 @@ async def test_databases_are_apart(postgres: PostgresServer, postgres_url: str) 
 
 
 async def test_databases_are_dropped(postgres: PostgresServer) -> None:
-    """A test's database is dropped even while somebody is connected to it."""
+    """A test's database is dropped, soon after, even while somebody is connected to it."""
     with postgres.database() as url:
         engine = create_async_engine(url)
         connection = await engine.connect()
@@ -93,7 +94,11 @@ async def test_databases_are_dropped(postgres: PostgresServer) -> None:
     await connection.close()
     await engine.dispose()
     name = url.rsplit("/", 1)[1]
-    assert postgres.ask(f"SELECT count(*) FROM pg_database WHERE datname = '{name}'") == 0
+
+    async def is_gone() -> bool:
+        return postgres.ask(f"SELECT count(*) FROM pg_database WHERE datname = '{name}'") == 0
+
+    await until(is_gone)
 
 
 async def test_pgbouncer_answers(postgres: PostgresServer, pgbouncer_url: str) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import asyncpg
@@ -50,6 +50,9 @@ class PostgresServer:
     def __init__(self, url: str, source: str, process: Process | None = None) -> None:
         self._url = make_url(url).set(drivername="postgresql")
         self.source, self.process = source, process
+        self._worker = ThreadPoolExecutor(1)
+        self._spare: Future[str] | None = None
+        self._dropped: list[Future[None]] = []
         self.version = str(self.ask("SHOW server_version")).split()[0]
 
     def __repr__(self) -> str:
@@ -111,16 +114,32 @@ class PostgresServer:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """The URL of a new, empty database, dropped afterwards whoever is still connected."""
-        name = f"test_{secrets.token_hex(6)}"
-        self.ask(f"CREATE DATABASE {name} TEMPLATE template0")
+        """The URL of a new, empty database, dropped afterwards whoever is still connected.
+
+        To make one takes longer than most tests: the next one is made, and the last one dropped, while tests run.
+        """
+        name = self._spare.result() if self._spare is not None else self._create()
+        self._spare = self._worker.submit(self._create)
         try:
             yield self.database_url(name)
         finally:
-            self.ask(f"DROP DATABASE {name} WITH (FORCE)")
+            self._dropped.append(self._worker.submit(self._drop, name))
+
+    def _create(self) -> str:
+        name = f"test_{secrets.token_hex(6)}"
+        self.ask(f"CREATE DATABASE {name} TEMPLATE template0")
+        return name
+
+    def _drop(self, name: str) -> None:
+        self.ask(f"DROP DATABASE {name} WITH (FORCE)")
 
     def stop(self) -> None:
-        """End the server and remove its data; a given server is left alone."""
+        """End the server and remove its data; a given server is left alone, without our databases."""
+        if self._spare is not None:
+            self._dropped.append(self._worker.submit(self._drop, self._spare.result()))
+        for dropped in self._dropped:
+            dropped.result()
+        self._worker.shutdown()
         if self.process is not None:
             self.process.remove()
 
