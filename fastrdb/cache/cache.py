@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import Any
+from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 from redis.asyncio import Redis, RedisCluster
@@ -21,6 +21,8 @@ from .store import Command, Release, Reply, Store
 from .tokens import SeenTokens
 
 logger = logging.getLogger("fastrdb.cache")
+
+OnUnreachable: TypeAlias = Literal["proceed", "refuse"]
 
 HOLD_MS = 3_000
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 1.0
@@ -37,6 +39,7 @@ class Cache:
 
     Attributes:
         prefix: Leads every key, so that two databases on one Redis stay apart.
+        on_unreachable: What a write does where Redis cannot be reached.
         stats: What the cache did, and why it did not do the rest.
         seen: The tokens that this process has seen.
         serves: Set it to ``False`` in an incident: this process then answers every read from SQL and stores nothing,
@@ -49,11 +52,15 @@ class Cache:
         *,
         prefix: str = "",
         hold_ms: int = HOLD_MS,
+        on_unreachable: OnUnreachable = "proceed",
         parts: Parts = ALL_PARTS,
     ) -> None:
+        if on_unreachable not in ("proceed", "refuse"):
+            raise ConfigurationError(f"on_unreachable: {on_unreachable!r}; it is 'proceed' or 'refuse'")
         if any(letter in "%*?[]{}" or letter.isspace() for letter in prefix):
             raise ConfigurationError(f"prefix {prefix!r}: leave out white space and any of % * ? [ ] {{ }}")
         self.prefix, self.hold_ms, self.parts = prefix, hold_ms, parts
+        self.on_unreachable = on_unreachable
         self.stats = Stats()
         self.serves = True
         self.seen = SeenTokens()
@@ -76,6 +83,7 @@ class Cache:
         hold_s: float = HOLD_MS / 1000,
         max_cells: int = 100_000,
         epoch: str | None = None,
+        on_unreachable: OnUnreachable = "proceed",
         parts: Parts = ALL_PARTS,
     ) -> Cache:
         """Give a cache on the server at *url*, or in this process for ``memory://``.
@@ -87,6 +95,8 @@ class Cache:
             hold_s: How long a write's hold lasts when its writer dies, in seconds; renewed while a COMMIT hangs.
             max_cells: Size of the memory store, in keys.
             epoch: Stands for the server's run id where INFO is not permitted. Change it after a failover.
+            on_unreachable: What a write does that cannot reach Redis: ``"proceed"`` commits, and keeps its invalidation
+                until it can be delivered; ``"refuse"`` rolls back, and raises CacheUnavailable.
             parts: The parts of the protocol, for tests.
 
         Raises:
@@ -95,14 +105,14 @@ class Cache:
         hold_ms = round(hold_s * 1000)
         if url.startswith("memory://"):
             memory = MemoryStore(max_cells)
-            cache = cls(lambda: memory, prefix=prefix, hold_ms=hold_ms, parts=parts)
+            cache = cls(lambda: memory, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, parts=parts)
             cache._memory = memory
             return cache
         try:
             make = RedisStore.factory_from_url(url, timeout_s=timeout_s, epoch=epoch)
         except ValueError as error:
             raise ConfigurationError("url: use redis://, rediss://, unix:// or memory://") from error
-        return cls(make, prefix=prefix, hold_ms=hold_ms, parts=parts)
+        return cls(make, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, parts=parts)
 
     @classmethod
     def from_client(
@@ -113,6 +123,7 @@ class Cache:
         timeout_s: float = 1.0,
         hold_s: float = HOLD_MS / 1000,
         epoch: str | None = None,
+        on_unreachable: OnUnreachable = "proceed",
         parts: Parts = ALL_PARTS,
     ) -> Cache:
         """Give a cache with its own connections, made with the settings of a ``redis.asyncio.Redis``.
@@ -120,7 +131,7 @@ class Cache:
         Closing the client closes nothing here. Arguments and errors as in ``from_url``.
         """
         make = RedisStore.factory_from_client(client, timeout_s=timeout_s, epoch=epoch)
-        return cls(make, prefix=prefix, hold_ms=round(hold_s * 1000), parts=parts)
+        return cls(make, prefix=prefix, hold_ms=round(hold_s * 1000), on_unreachable=on_unreachable, parts=parts)
 
     @property
     def store(self) -> Store:

@@ -61,11 +61,11 @@ class CacheEffects:
             with suppress(CacheUnavailable):
                 self._post_holds()
 
-    async def hold(self) -> None:
-        """Hold every touched cell, and note the tokens that are not held. Redis that does not answer stops nobody."""
+    async def hold(self) -> CacheUnavailable | None:
+        """Hold every touched cell, and note the tokens that are not held; give the error of a Redis that is away."""
         if not self.cache.parts.holds:
             self._held = self._touched.cells()
-            return
+            return None
         try:
             early = [] if self.cache.parts.hold_first else await self._look_early()
             if self._asked is None or time.monotonic() * 1000 > self._asked_ms + self.cache.hold_ms / 4:
@@ -73,16 +73,17 @@ class CacheEffects:
             assert self._asked is not None
             self._dump()
             await self._take_holds(await self._asked, early)
-        except CacheUnavailable:
+        except CacheUnavailable as error:
             self.cache.stats.count("hold: unreachable")
             self.through.clear()
-            return
+            return error
         self._complete = True
         loop = asyncio.get_running_loop()
         if self.renews:
             self._arm(loop)
         if self.through and self.cache.parts.stamp_before_commit:
             loop.call_soon(self._prepare)  # which is when COMMIT is on its way, and there is nothing else to do
+        return None
 
     async def _look_early(self) -> Sequence[Reply]:
         """Read the lists of templates before anything is held: what must not be done, for tests."""
@@ -313,14 +314,20 @@ class Effects:
             effects.ask()
 
     async def before_commit(self) -> None:
-        """Hold. Called in the Connection's ``commit`` event."""
+        """Hold. Called in the Connection's ``commit`` event.
+
+        Raises:
+            CacheUnavailable: A cache that refuses writes in this case cannot be reached; nothing is committed.
+        """
         if self.reached_commit:
             return
         self.reached_commit = True
         for effects in self.caches.values():
             if self.transaction.statements != self._statements:
                 effects.through.clear()
-            await effects.hold()
+            error = await effects.hold()
+            if error is not None and effects.cache.on_unreachable == "refuse":
+                raise error
         self.sent = True
 
     def stop_renewing(self) -> None:
