@@ -8,7 +8,7 @@ from enum import Enum
 from time import monotonic
 
 FAILURES = 3  # in a row: one may be a connection that was cut
-FIRST_PAUSE_S, LAST_PAUSE_S = 0.25, 5.0
+FIRST_PAUSE_S, LAST_PAUSE_S = 0.05, 2.0
 
 
 class State(Enum):
@@ -27,11 +27,10 @@ class Breaker:
         first_pause_s: Seconds until the first trial; each one that fails doubles them.
         last_pause_s: The longest pause.
         clock: Seconds, never going back.
-        changed: Told each new state.
+        changed: Told when it stops letting everybody ask, and when it does so again.
 
     Attributes:
         state: What it is now.
-        quiet: Nothing has failed since the last success: whoever sees this need not call anything else.
     """
 
     def __init__(
@@ -41,9 +40,9 @@ class Breaker:
         first_pause_s: float = FIRST_PAUSE_S,
         last_pause_s: float = LAST_PAUSE_S,
         clock: Callable[[], float] = monotonic,
-        changed: Callable[[State], None] = lambda state: None,
+        changed: Callable[[bool], None] = lambda closed: None,
     ) -> None:
-        self.state, self.quiet = State.CLOSED, True
+        self.state = State.CLOSED
         self._limit, self._first_s, self._last_s = failures, first_pause_s, last_pause_s
         self._clock, self._changed = clock, changed
         self._failures = 0
@@ -63,12 +62,11 @@ class Breaker:
 
     def succeeded(self) -> None:
         """Note an answer."""
-        self._failures, self._pause_s, self.quiet = 0, self._first_s, True
+        self._failures, self._pause_s = 0, self._first_s
         self._become(State.CLOSED)
 
     def failed(self) -> None:
         """Note that there was none."""
-        self.quiet = False
         self._failures += 1
         if self.state is State.CLOSED and self._failures < self._limit:
             return
@@ -78,9 +76,10 @@ class Breaker:
         self._become(State.OPEN)
 
     def _become(self, state: State) -> None:
-        if state is not self.state:
-            self.state = state
-            self._changed(state)
+        closed, was_closed = state is State.CLOSED, self.state is State.CLOSED
+        self.state = state
+        if closed is not was_closed:
+            self._changed(closed)
 
     def __repr__(self) -> str:
         return f"<Breaker {self.state.value}>"

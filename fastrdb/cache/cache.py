@@ -186,7 +186,7 @@ class Cache:
     def keep(self, keys: set[bytes]) -> None:
         """Keep an invalidation that could not be delivered; nothing is served from the cache before it is."""
         if not self._undelivered:
-            logger.warning("the cache cannot be reached: reads are answered from SQL, invalidations are kept")
+            logger.warning("an invalidation could not be delivered: it is kept, and SQL answers until it is")
         self._undelivered |= keys
         self._under_way -= keys  # to be delivered once more: the row has changed again
         self._send_courier()
@@ -216,7 +216,7 @@ class Cache:
                 pause = min(pause * 2, _RETRY_LAST_S)
                 continue
             self._undelivered -= self._under_way.intersection(batch)
-        logger.warning("the cache can be reached again: kept invalidations are delivered")
+        logger.warning("all kept invalidations are delivered")
 
     async def run(self, commands: list[Command]) -> list[Reply]:
         """Run commands on the running loop's store."""

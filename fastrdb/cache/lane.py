@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
@@ -14,15 +15,16 @@ from redis import exceptions as redis_errors
 
 from fastrdb.errors import CacheClosed, CacheError
 
+from .breaker import Breaker, State
 from .requests import Batch, Call, Waiter, gather
 from .store import Command, Found, Reply
 from .wire import Failure, Wire, fail, unavailable
 
+logger = logging.getLogger("fastrdb.cache")
+
 Dial = Callable[[], Awaitable[Wire]]
 
 _GRACE_S: Final = 0.02  # a loop that was blocked looks at its sockets once more before the server is blamed
-_BACKOFF_S: Final = 0.05
-_MAX_BACKOFF_S: Final = 1.0
 
 
 class Lane:
@@ -48,7 +50,7 @@ class Lane:
         self._flying = 0  # batches of reads under way
         self._queued: list[Call] = []  # until there is a connection
         self._timer: asyncio.TimerHandle | None = None
-        self._backoff_s, self._not_before = _BACKOFF_S, 0.0
+        self._breaker = Breaker(failures=1, clock=self._loop.time, changed=self._tell)
         self._refusal: Failure = partial(CacheClosed, "never connected")
 
     def read(self, entry: bytes, tokens: tuple[bytes, ...]) -> asyncio.Future[Found]:
@@ -144,23 +146,22 @@ class Lane:
             self._after_fork()
         if self._closed:
             self._fail_waiting(partial(CacheClosed, "the cache was closed"))
-        elif self._connecting is None or self._connecting.done():
-            if self._loop.time() < self._not_before:
-                self._fail_waiting(self._refusal)
-            else:
-                self._connecting = self._loop.create_task(self._open(), name="fastrdb-connect", context=Context())
+            return
+        if (self._connecting is None or self._connecting.done()) and self._breaker.allows():
+            self._connecting = self._loop.create_task(self._open(), name="fastrdb-connect", context=Context())
+        if self._breaker.state is not State.CLOSED:
+            self._fail_waiting(self._refusal)  # to connect is the trial: nobody waits for its end
 
     async def _open(self) -> None:
         try:
             self._wire = await self._dial()
         except CacheError as error:
-            self._not_before = self._loop.time() + self._backoff_s
-            self._backoff_s = min(2 * self._backoff_s, _MAX_BACKOFF_S)
             self._refusal = partial(_copy, error)
+            self._breaker.failed()
             self._fail_waiting(self._refusal)
         else:
             self._wire.on_lost = self._lost
-            self._backoff_s = _BACKOFF_S
+            self._breaker.succeeded()
             queued, self._queued = self._queued, []
             for call in queued:
                 self._wire.send(call.packed(), (call,))
@@ -172,6 +173,12 @@ class Lane:
         self._wire = None
         if self._new or self._again:
             self._connect()
+
+    def _tell(self, answers: bool) -> None:
+        if answers:
+            logger.warning("Redis answers again")
+        else:
+            logger.warning("Redis does not answer: nobody waits for it until it does")
 
     def _fail_waiting(self, failure: Failure) -> None:
         waiting, queued = [*self._again, *self._new], self._queued
@@ -213,6 +220,8 @@ class Lane:
         cause = redis_errors.TimeoutError(f"no reply within {self._timeout_s} s")
         failure = partial(unavailable, cause)
         wire, self._wire = self._wire, None
+        self._refusal = failure
+        self._breaker.failed()
         self._fail_waiting(failure)
         if wire is not None:
             wire.drop(failure)  # whatever it still answers would go to the wrong requests

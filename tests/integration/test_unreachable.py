@@ -103,13 +103,15 @@ async def test_rolled_back_writes_keep_nothing(alone: World) -> None:
 
 
 async def test_log_says_once_that_redis_is_away(alone: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Many reads and writes without Redis leave one line in the log, which shows no credentials."""
+    """Many reads and writes without Redis leave one line for each of two things, which show no credentials."""
     with caplog.at_level(logging.DEBUG, "fastrdb"):
         for name in ("a", "b", "c"):
             await change(alone, name)
             await alone.read()
-    assert len(caplog.records) == 1
-    assert "cannot be reached" in caplog.text
+    assert sorted(message.partition(":")[0] for message in caplog.messages) == [
+        "Redis does not answer",
+        "an invalidation could not be delivered",
+    ]
     assert "secret" not in caplog.text
 
 
@@ -132,6 +134,23 @@ async def test_paused_redis_stops_no_read(world: World, server: RedisServer) -> 
     assert {(await each).name for each in [*map(asyncio.ensure_future, [world.read() for _ in range(20)])]} == {"Ann"}
     assert time.monotonic() - started < 2 * TIMEOUT_S + 1
     server.resume()
+
+
+async def test_nobody_waits_for_a_redis_that_hangs(world: World, server: RedisServer) -> None:
+    """Once one read has waited in vain, others are answered from SQL at once, also while Redis is tried again."""
+    server.pause()
+    await world.read()
+    loop, waited = asyncio.get_running_loop(), []
+    until_then = loop.time() + 5 * TIMEOUT_S
+    while loop.time() < until_then:
+        started = loop.time()
+        assert (await world.read()).name == "Ann"
+        waited.append(loop.time() - started)
+        await asyncio.sleep(0.005)
+    server.resume()
+    # The trials of that time each last as long as Redis is given: whoever waited for one of them waited as long.
+    assert sum(each >= TIMEOUT_S for each in waited) <= 1
+    assert len(waited) > 10
 
 
 async def test_reads_are_cached_again_after_a_pause(world: World, server: RedisServer) -> None:
@@ -236,7 +255,7 @@ async def test_restart_during_commit_is_right_afterwards(world: World, server: R
 
 
 async def test_log_says_once_per_change(world: World, server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Away, back, away, back: four lines, however many writes there were."""
+    """Away, back, away, back: four lines of the connection, four of what was kept, however many writes there were."""
     with caplog.at_level(logging.DEBUG, "fastrdb"):
         for round in range(2):
             server.kill()
@@ -244,7 +263,10 @@ async def test_log_says_once_per_change(world: World, server: RedisServer, caplo
                 await change(world, f"{round}.{count}")
             server.restart()
             await until(is_delivered(world))
-    assert ["cannot" in message for message in caplog.messages] == [True, False, True, False]
+    kept = [message for message in caplog.messages if "invalidation" in message]
+    assert ["could not" in message for message in kept] == [True, False, True, False]
+    of_connection = [message for message in caplog.messages if message not in kept]
+    assert ["does not answer" in message for message in of_connection] == [True, False, True, False]
 
 
 async def test_many_kept_invalidations_are_all_delivered(world: World, server: RedisServer) -> None:
