@@ -21,16 +21,15 @@ from ..writes.templates import templates_of
 from ..writes.touched import Through
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
 from .core import C, M, R, U
-from .execution import Query, read_back
 from .keyspace import key_of_row
+from .reading_back import ReadingBack
 from .statements import Change, Creation, Returned, build_change, build_creation, setting
-from .versions import Versions
 from .writing import Done, Writer, Written
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class Changes(Versions[M, C, U, R]):
+class Changes(ReadingBack[M, C, U, R]):
     """The writes of one row."""
 
     async def create(
@@ -308,17 +307,6 @@ class Changes(Versions[M, C, U, R]):
             return once(partial(self._responses.build, row))
         response = self._read_back(connection, row, returned)
         return lambda: response
-
-    def _read_back(self, connection: Connection, row: Row[Any], returned: Returned) -> R:
-        image = returned.image(row)
-        key = {self._model.attribute_of[c.name]: image[c.name] for c in self._model.table.primary_key.columns}
-        asked = self._asked(key, None, None)
-        statement = self._select(asked)
-        if family(connection.dialect) == "mysql":  # not from a snapshot that may be older than the row
-            statement = statement.with_for_update()
-        query = Query.of(statement, by_entity=self._responses.by_entity)
-        found: list[tuple[R, Any]] = read_back(connection, query, asked.params, self._build)
-        return found[0][0]
 
     # -- what a write touched
 

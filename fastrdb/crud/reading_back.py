@@ -1,0 +1,48 @@
+"""The responses of rows that a write did not give back whole: read again, in its transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, tuple_
+
+from ..db.servers import family
+from .core import C, M, R, U
+from .execution import Query, read_back
+from .statements import Returned
+from .versions import Versions
+
+_ROWS = 500  # of one statement
+
+
+class ReadingBack(Versions[M, C, U, R]):
+    """What writes read again of their rows: related ones, and what no column gives."""
+
+    def _read_back(self, connection: Connection, row: Row[Any], returned: Returned) -> R:
+        return self._read_back_all(connection, [returned.image(row)])[0]
+
+    def _read_back_all(self, connection: Connection, images: Sequence[Mapping[str, Any]]) -> list[R]:
+        """Give the responses of rows that the same transaction has written, in the order of their images."""
+        names = [column.name for column in self._model.table.primary_key.columns]
+        keys = [tuple(image[name] for name in names) for image in images]
+        query = self._reading_back(family(connection.dialect), len(names))
+        found: dict[Any, R] = {}
+        for start in range(0, len(keys), _ROWS):
+            part = keys[start : start + _ROWS]
+            given = {"fastrdb_keys": part if len(names) > 1 else [key[0] for key in part]}
+            found.update(
+                read_back(connection, query, given, lambda row: (tuple(row[-len(names) :]), self._build(row)[0]))
+            )
+        return [found[key] for key in keys]
+
+    def _reading_back(self, dialect: str, width: int) -> Query:
+        """Give the SELECT of responses by their keys, which are shown last."""
+        keys = list(self._model.table.primary_key.columns)
+        named: Any = bindparam("fastrdb_keys", expanding=True)
+        among = tuple_(*keys).in_(named) if width > 1 else keys[0].in_(named)
+        shown = [key.label(f"fastrdb_key_{key.name}") for key in keys]
+        statement = self._select(self._asked({}, None, None)).add_columns(*shown).where(among)
+        if dialect == "mysql":  # not from a snapshot that may be older than the row
+            statement = statement.with_for_update()
+        return Query.of(statement, by_entity=self._responses.by_entity)
