@@ -1,11 +1,13 @@
-"""The responses of rows that a write did not give back whole: read again, in its transaction."""
+"""What writes answer: the responses of rows as their statements gave them back, or as they are read again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache as once
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, tuple_
 
 from ..db.servers import family
 from .core import C, M, R, U
@@ -17,7 +19,18 @@ _ROWS = 500  # of one statement
 
 
 class ReadingBack(Versions[M, C, U, R]):
-    """What writes read again of their rows: related ones, and what no column gives."""
+    """How a written row becomes a response; one that shows more than columns of its row is read again for it."""
+
+    def _shown_columns(self) -> tuple[ColumnElement[Any], ...]:
+        """Give what a write returns for the response; nothing where that has to be read back."""
+        return tuple(self._responses.columns.values()) if self._plain else ()
+
+    def _answer(self, connection: Connection, row: Row[Any], returned: Returned) -> Callable[[], R]:
+        """Give what makes the response of a written row, once: of what the statement returned, or was read back now."""
+        if self._plain:
+            return once(partial(self._responses.build, row))
+        response = self._read_back(connection, row, returned)
+        return lambda: response
 
     def _read_back(self, connection: Connection, row: Row[Any], returned: Returned) -> R:
         return self._read_back_all(connection, [returned.image(row)])[0]
