@@ -112,6 +112,10 @@ class Level:
             raise self._refused(name, f"{shown}, which is a query (lazy={prop.lazy!r}): use lists of {prop.argument}")
         if prop.entity.is_aliased_class:
             raise self._refused(name, f"{shown}, which leads to an alias; let it lead to a model")
+        if not self.schema.__pydantic_complete__:
+            raise self._refused(
+                name, f"{shown}, by a class that is not there yet: define it first, or call model_rebuild()"
+            )
         schemas = list(dict.fromkeys(_schemas(field.annotation)))
         if len(schemas) != 1:
             example = f"list[{prop.mapper.class_.__name__}Response]" if prop.uselist else "one, or None"

@@ -45,6 +45,12 @@ class KinOfBook(Out):
     author: Kin | None
 
 
+class Early(Out):
+    """An author with books of a class that never comes."""
+
+    books: list["Later"]  # type: ignore[name-defined]  # noqa: F821
+
+
 class Endless(Out):
     """A topic that shows the topics below it in the same way."""
 
@@ -59,6 +65,11 @@ def test_circle_is_refused_with_its_path() -> None:
     )
     assert "Endless.below → Endless" in refused(Topic, Endless)
     assert "BookBrief" not in refused(Author, create_model("Deep", __base__=Out, books=(list[KinOfBook], ...)))
+
+
+def test_schema_that_is_not_there_yet_is_refused() -> None:
+    """A schema that names a class which nobody has defined is refused, and the message says so."""
+    assert "not there yet" in refused(Author, Early)
 
 
 def test_same_schema_beside_itself_is_no_circle() -> None:
