@@ -78,8 +78,9 @@ def by_sign(model: Model, items: Sequence[Item], coerce: Callable[[str, Any], An
     found = Sorted([], [], [])
 
     def sort(item: Item) -> None:
-        id = coerce(name, fields_of(item.given).get(name) or None)
-        if id is None:
+        given = fields_of(item.given).get(name)
+        id = coerce(name, given) if given is not None else None
+        if not id:
             found.creates.append(item)
         elif id > 0:
             found.updates.append((item, {name: id}))
@@ -159,7 +160,8 @@ def validated(schema: type[BaseModel] | None, kind: str, fields: Mapping[str, An
     if schema is None:
         raise UsageError(f"the {kind} schema of {owner} is not known: write it in Crud[…], or pass {kind}_schema=")
     if schema.model_config.get("extra", "ignore") == "ignore":
-        aliases = {each for field in schema.model_fields.values() for each in (field.alias, field.validation_alias)}
+        fields_ = schema.model_fields.values()
+        aliases = {each for f in fields_ for each in (f.alias, f.validation_alias) if isinstance(each, str)}
         for name in fields:
             if name not in schema.model_fields and name not in aliases:
                 raise UnknownField(name, schema.__name__, schema.model_fields)

@@ -21,6 +21,8 @@ from .savepoint import all_or_none
 from .statements import locking
 from .writing import Done, Written
 
+_LOCKED = 500  # rows of one statement
+
 
 class ChildrenChange(NamedTuple, Generic[R]):
     """What became of the children.
@@ -203,28 +205,33 @@ class Children(ChildValues[M, C, U, R]):
         Raises:
             NotFound: Some of them are no children of it.
         """
-        if keys is not None and not keys:
-            return {}
         names = self._model.primary_key
-        asked = self._asked({parent.field: parent.value}, None, None)
-        conditions, given = self._conditions(asked), dict(asked.params)
-        if keys is not None:
-            columns = [self._model.columns[name] for name in names]
-            named: Any = bindparam("fastrdb_keys", expanding=True)
-            conditions.append(tuple_(*columns).in_(named) if len(columns) > 1 else columns[0].in_(named))
-            wanted = [tuple(key[name] for name in names) for key in keys]
-            given["fastrdb_keys"] = wanted if len(names) > 1 else [key[0] for key in wanted]
-        shown = [*names, *([self._model.version] if self._model.version is not None else [])]
-        labelled = [self._model.columns[name].label(name) for name in shown]
-        statement = locking(self._model.table, labelled, conditions, family(connection.dialect))
-        rows = [dict(row._mapping) for row in connection.execute(statement, given)]
-        found = {tuple(row[name] for name in names): {name: row[name] for name in shown} for row in rows}
+        parts = [keys[at : at + _LOCKED] for at in range(0, len(keys), _LOCKED)] if keys is not None else [None]
+        rows = [row for part in parts for row in self._lock_part(connection, parent, part)]
+        found = {tuple(row[name] for name in names): row for row in rows}
         missing = [key for key in keys or () if tuple(key.values()) not in found]
         if missing:
             one = len(names) == 1
             criterion = {names[0]: [key[names[0]] for key in missing]} if one else {"keys": missing}
             raise NotFound(self._model.name, {**criterion, parent.field: parent.value})
         return found
+
+    def _lock_part(
+        self, connection: Connection, parent: Parent, keys: Sequence[Mapping[str, Any]] | None
+    ) -> list[dict[str, Any]]:
+        columns = [self._model.columns[name] for name in self._model.primary_key]
+        asked = self._asked({parent.field: parent.value}, None, None)
+        conditions, given = self._conditions(asked), dict(asked.params)
+        if keys is not None:
+            named: Any = bindparam("fastrdb_keys", expanding=True)
+            conditions.append(tuple_(*columns).in_(named) if len(columns) > 1 else columns[0].in_(named))
+            wanted = [tuple(key[name] for name in self._model.primary_key) for key in keys]
+            given["fastrdb_keys"] = wanted if len(columns) > 1 else [key[0] for key in wanted]
+        version = self._model.version
+        shown = [*self._model.primary_key, *([version] if version is not None else [])]
+        labelled = [self._model.columns[name].label(f"fastrdb_{name}") for name in shown]
+        statement = locking(self._model.table, labelled, conditions, family(connection.dialect))
+        return [dict(zip(shown, row, strict=True)) for row in connection.execute(statement, given)]
 
     def _compare_versions(
         self, found: Mapping[tuple[Any, ...], Mapping[str, Any]], updates: Sequence[ChildUpdate]

@@ -134,7 +134,11 @@ class Level:
             )
         made = prop.collection_class() if prop.collection_class is not None and prop.uselist else None
         unordered = isinstance(made, Set)
-        return Related(prop, Level(Model(prop.mapper.class_), schemas[0], above), unordered)
+        try:
+            model = Model(prop.mapper.class_)
+        except UnsupportedModel as error:
+            raise self._refused(name, f"{shown}; {error}") from error
+        return Related(prop, Level(model, schemas[0], above), unordered)
 
     def _refused(self, name: str, problem: str) -> UnsupportedModel:
         path = "".join(f"{field}." for _, field in self._above)

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, tuple_
 
 from ..db.servers import family
+from .arguments import Asked
 from .core import C, M, R, U
 from .execution import Query, read_back
 from .statements import Returned
@@ -39,23 +40,24 @@ class ReadingBack(Versions[M, C, U, R]):
         """Give the responses of rows that the same transaction has written, in the order of their images."""
         names = [column.name for column in self._model.table.primary_key.columns]
         keys = [tuple(image[name] for name in names) for image in images]
-        query = self._reading_back(family(connection.dialect), len(names))
+        asked = self._asked({}, None, None)
+        query = self._reading_back(asked, family(connection.dialect), len(names))
         found: dict[Any, R] = {}
         for start in range(0, len(keys), _ROWS):
             part = keys[start : start + _ROWS]
-            given = {"fastrdb_keys": part if len(names) > 1 else [key[0] for key in part]}
+            given = {**asked.params, "fastrdb_keys": part if len(names) > 1 else [key[0] for key in part]}
             found.update(
                 read_back(connection, query, given, lambda row: (tuple(row[-len(names) :]), self._build(row)[0]))
             )
         return [found[key] for key in keys]
 
-    def _reading_back(self, dialect: str, width: int) -> Query:
+    def _reading_back(self, asked: Asked, dialect: str, width: int) -> Query:
         """Give the SELECT of responses by their keys, which are shown last."""
         keys = list(self._model.table.primary_key.columns)
         named: Any = bindparam("fastrdb_keys", expanding=True)
         among = tuple_(*keys).in_(named) if width > 1 else keys[0].in_(named)
         shown = [key.label(f"fastrdb_key_{key.name}") for key in keys]
-        statement = self._select(self._asked({}, None, None)).add_columns(*shown).where(among)
+        statement = self._select(asked).add_columns(*shown).where(among)
         if dialect == "mysql":  # not from a snapshot that may be older than the row
             statement = statement.with_for_update()
         return Query.of(statement, by_entity=self._responses.by_entity)

@@ -373,6 +373,16 @@ async def test_children_that_go_with_each_other_are_deleted(shelves: Shelves) ->
     assert [topic.name for topic in await topics.get_multi(**shelves.given)] == ["all"]
 
 
+async def test_more_children_than_one_statement_takes(embedded: Shelves) -> None:
+    """Long lists are cut into statements of one transaction; their order is kept."""
+    fk: dict[str, Any] = {**embedded.given, "fk_field": "author_id", "fk_value": 2}
+    made = await book_crud().create_by_foreign_key(**fk, data=[{"title": str(n)} for n in range(1_200)])
+    assert [book.title for book in made] == [str(n) for n in range(1_200)]
+    changed = await book_crud().update_by_foreign_key(**fk, delete=[book.id for book in made])
+    assert changed.deleted == 1_200
+    assert await stored(embedded) == BEFORE
+
+
 # Transactions, instances, versions.
 
 

@@ -141,6 +141,32 @@ def test_kinds_of_relationship_that_cannot_be_shown_are_refused() -> None:
     assert "association proxy" in refused(Parent, create_model("ParentOut", __base__=Out, ids=(list[int], ...)))
 
 
+def test_related_model_that_cannot_be_shown_is_refused_by_name() -> None:
+    """A relationship to a model whose rows lie in several tables is refused; the message names the field."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Parent(Base):
+        __tablename__ = "parents"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        pets: Mapped[list["Animal"]] = relationship()
+
+    class Animal(Base):
+        __tablename__ = "animals"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        parent_id: Mapped[int] = mapped_column(ForeignKey("parents.id"))
+
+    class Dog(Animal):
+        __tablename__ = "dogs"
+        id: Mapped[int] = mapped_column(ForeignKey("animals.id"), primary_key=True)
+
+    pet = create_model("Pet", __base__=Out, id=(int, ...))
+    message = refused(Parent, create_model("P", __base__=Out, pets=(list[pet], ...)))
+    assert message.startswith("P: pets shows the relationship Parent.pets; Animal: joined table inheritance")
+    assert Dog.__tablename__ in Base.metadata.tables
+
+
 def test_all_tables_are_named() -> None:
     """What a crud depends on: the related tables, secondary ones, and those that a join's own condition reads."""
     assert shown(Author, AuthorOut) == {"books", "publishers", "tags", "book_tags"}
