@@ -3,12 +3,14 @@
 from .cache.cache import Cache
 from .cache.stats import Stats
 from .crud.arguments import UNSET
+from .crud.children import ChildrenChange
 from .crud.crud import Crud
 from .crud.invalidation import Explanation
 from .crud.options import ReadOptions
 from .crud.pages import PaginatedResponse
 from .errors import (
     AlembicError,
+    BatchRefused,
     CacheClosed,
     CacheError,
     CacheShared,
@@ -37,6 +39,7 @@ from .errors import (
     NotStarted,
     OutOfRange,
     RedisRefused,
+    RefusedRow,
     RLSError,
     SchemaManagementError,
     SchemaNameRefused,
@@ -64,12 +67,14 @@ FastRDB = Crud  # the same class, for code that already says so
 __all__ = [
     "UNSET",
     "AlembicError",
+    "BatchRefused",
     "Cache",
     "CacheClosed",
     "CacheError",
     "CacheShared",
     "CacheUnavailable",
     "CheckViolation",
+    "ChildrenChange",
     "ConfigurationError",
     "Conflict",
     "ContextRefused",
@@ -99,6 +104,7 @@ __all__ = [
     "RLSError",
     "ReadOptions",
     "RedisRefused",
+    "RefusedRow",
     "SchemaManagementError",
     "SchemaNameRefused",
     "SerializationFailed",

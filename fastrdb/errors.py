@@ -17,7 +17,8 @@ FastRDBError
 │   │   ├── ValueRefused        the column's type does not take the value
 │   │   ├── KeyMismatch         a key field differs from the row that was written
 │   │   ├── OutOfRange          limit or page
-│   │   └── EmptyInput          nothing to write, or an update that sets nothing
+│   │   ├── EmptyInput          nothing to write, or an update that sets nothing
+│   │   └── BatchRefused        items of a batch are wrong; names each of them
 │   └── IntegrityViolation      also sqlalchemy.exc.IntegrityError; the driver's error is its cause
 │       ├── UniqueViolation
 │       ├── ForeignKeyViolation
@@ -57,6 +58,7 @@ Further names for the same classes: ``DatabaseError`` (FastRDBError), ``Database
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -276,6 +278,44 @@ class EmptyInput(InputError):
 
     def __str__(self) -> str:
         return f"{self.argument} is empty: {self.fix}"
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """Why an item of a batch is refused.
+
+    Attributes:
+        index: Its place in the batch, from 0.
+        field: The field that is wrong; ``None``: the item itself is.
+        reason: What is wrong, in words.
+    """
+
+    index: int
+    field: str | None
+    reason: str
+
+
+class BatchRefused(InputError):
+    """Items of a batch are wrong. Nothing was sent, also of those that are right.
+
+    Attributes:
+        argument: The argument that has the items.
+        rows: What is wrong, by index: every item that is wrong, and every field of it.
+    """
+
+    def __init__(self, argument: str, rows: Iterable[RefusedRow]) -> None:
+        self.argument, self.rows = argument, tuple(rows)
+        super().__init__(argument, self.rows)
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """The places of the items that are wrong."""
+        return tuple(dict.fromkeys(row.index for row in self.rows))
+
+    def __str__(self) -> str:
+        count = len(self.indexes)
+        said = f"{self.argument}: {count} item{'s are' if count > 1 else ' is'} refused, and nothing was written"
+        return f"{said}; {_listed(f'[{row.index}] {row.reason}' for row in self.rows)}"
 
 
 class UsageError(FastRDBError, TypeError):
@@ -538,3 +578,9 @@ SchemaError = SchemaManagementError
 
 def _words(criterion: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in criterion.items()) or "no criterion"
+
+
+def _listed(said: Iterable[str], most: int = 10) -> str:
+    every = list(said)
+    rest = [f"and {len(every) - most} more"] if len(every) > most else []
+    return "; ".join([*every[:most], *rest])

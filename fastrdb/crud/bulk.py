@@ -105,7 +105,7 @@ class Bulk(Changes[M, C, U, R]):
     def _responded(self, connection: Connection, rows: Sequence[Row[Any]], returned: Returned) -> list[R]:
         if self._plain:
             return self._responses.build_all(rows)
-        return [self._read_back(connection, row, returned) for row in rows]
+        return self._read_back_all(connection, [returned.image(row) for row in rows])
 
     def _written_rows(self, sources: Sources, rows: Sequence[Row[Any]], returned: Returned) -> Written:
         """Name what the cache must drop; of too many rows to name, only what a declared pattern needs."""

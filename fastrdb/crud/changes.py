@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache as once
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -21,16 +19,15 @@ from ..writes.templates import templates_of
 from ..writes.touched import Through
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
 from .core import C, M, R, U
-from .execution import Query, read_back
 from .keyspace import key_of_row
-from .statements import Change, Creation, Returned, build_change, build_creation, setting
-from .versions import Versions
+from .reading_back import ReadingBack
+from .statements import Change, Creation, build_change, build_creation, setting
 from .writing import Done, Writer, Written
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class Changes(Versions[M, C, U, R]):
+class Changes(ReadingBack[M, C, U, R]):
     """The writes of one row."""
 
     async def create(
@@ -130,13 +127,7 @@ class Changes(Versions[M, C, U, R]):
         asked = self._criterion(key, filters, where)
 
         def statements(connection: Connection, session: Session) -> Done[None]:
-            change = self._change(connection, asked, None)
-            _, parameters = self._lock(connection, asked, change)
-            image = change.returned.image(self._one(connection, asked, change.statement, parameters))
-            self._forget(session, image)
-            written = self._written(sources, [image], None)
-            written.tables |= change.reached
-            return Done(_nothing, written)
+            return self._delete(connection, session, sources, asked)
 
         await self._writer(sources, commit).run(sources.db, statements)
 
@@ -218,15 +209,28 @@ class Changes(Versions[M, C, U, R]):
         asked: Asked,
         values: Mapping[str, Any],
     ) -> Done[R]:
+        row, change, images = self._written_row(connection, session, asked, values)
+        answer = self._answer(connection, row, change.returned)
+        return Done(answer, self._reaching(sources, change, images, answer))
+
+    def _written_row(
+        self, connection: Connection, session: Session, asked: Asked, values: Mapping[str, Any]
+    ) -> tuple[Row[Any], Change, list[dict[str, Any]]]:
+        """Change the row, and give it as it is now, and its images."""
         change = self._change(connection, asked, tuple(values))
         before, parameters = self._lock(connection, asked, change)
         row = self._changed(connection, asked, change, before, {**parameters, **setting(values)}, values)
         image = change.returned.image(row)
-        answer = self._answer(connection, row, change.returned)
         self._refresh(session, before or image, row, change)
-        written = self._written(sources, [image, *([before] if before is not None else [])], answer)
-        written.tables |= change.reached
-        return Done(answer, written)
+        return row, change, [image, *([before] if before is not None else [])]
+
+    def _delete(self, connection: Connection, session: Session, sources: Sources, asked: Asked) -> Done[None]:
+        """Delete the row."""
+        change = self._change(connection, asked, None)
+        _, parameters = self._lock(connection, asked, change)
+        image = change.returned.image(self._one(connection, asked, change.statement, parameters))
+        self._forget(session, image)
+        return Done(_nothing, self._reaching(sources, change, [image], None))
 
     def _changed(
         self,
@@ -298,28 +302,6 @@ class Changes(Versions[M, C, U, R]):
         found: tuple[str, ...] = self._kept(("images", in_templates), build)
         return found
 
-    def _shown_columns(self) -> tuple[ColumnElement[Any], ...]:
-        """Give what a write returns for the response; nothing where that has to be read back."""
-        return tuple(self._responses.columns.values()) if self._plain else ()
-
-    def _answer(self, connection: Connection, row: Row[Any], returned: Returned) -> Callable[[], R]:
-        """Give what makes the response of a written row, once: of what the statement returned, or was read back now."""
-        if self._plain:
-            return once(partial(self._responses.build, row))
-        response = self._read_back(connection, row, returned)
-        return lambda: response
-
-    def _read_back(self, connection: Connection, row: Row[Any], returned: Returned) -> R:
-        image = returned.image(row)
-        key = {self._model.attribute_of[c.name]: image[c.name] for c in self._model.table.primary_key.columns}
-        asked = self._asked(key, None, None)
-        statement = self._select(asked)
-        if family(connection.dialect) == "mysql":  # not from a snapshot that may be older than the row
-            statement = statement.with_for_update()
-        query = Query.of(statement, by_entity=self._responses.by_entity)
-        found: list[tuple[R, Any]] = read_back(connection, query, asked.params, self._build)
-        return found[0][0]
-
     # -- what a write touched
 
     def _writer(self, sources: Sources, commit: bool | None) -> Writer:
@@ -341,6 +323,14 @@ class Changes(Versions[M, C, U, R]):
         plain = self._plain and sight is None and not self._layout.depends_on
         if answer is not None and plain and not self._triggers:
             written.through = self._through(cache, place, self._by_attribute(images[0]), answer)
+        return written
+
+    def _reaching(
+        self, sources: Sources, change: Change, images: list[dict[str, Any]], answer: Callable[[], R] | None
+    ) -> Written:
+        """Name what the cache must drop after a change, in other tables, too."""
+        written = self._written(sources, images, answer)
+        written.tables |= change.reached
         return written
 
     def _through(self, cache: Cache, place: Place, row: Mapping[str, Any], answer: Callable[[], R]) -> list[Through]:

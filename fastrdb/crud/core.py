@@ -137,6 +137,10 @@ class Core(Generic[M, C, U, R]):
             analysis = self._analyse(expression)
             uncacheable = uncacheable or analysis.uncacheable
             found |= dict.fromkeys(sorted(analysis.tables))
+        # The row's own table, too, where related rows are of it: any of them may be another row.
+        for analysis in self._responses.shown.analyses():
+            uncacheable = uncacheable or analysis.uncacheable
+            found |= dict.fromkeys(sorted(analysis.tables))
         return tuple(found), uncacheable
 
     def _checked_layout(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, Select, func
+from sqlalchemy import Connection, Row, Select, event, func
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
@@ -14,12 +14,20 @@ from ..db.servers import cacheable, check
 from ..db.session_settings import settings_of
 from ..db.sessions import Place, SessionFactory, place_of
 from ..writes.outcome import finish
+from .nested import in_key_order
 
 T = TypeVar("T")
 
 _UNWRITTEN = (func.pg_current_xact_id_if_assigned().is_(None)) & (
     func.current_setting("transaction_isolation") == "read committed"
 )
+
+
+class _Loading(Session):
+    """A session of ours, in which instances are loaded and made responses."""
+
+
+event.listen(_Loading, "do_orm_execute", in_key_order)
 
 
 class Query(NamedTuple):
@@ -131,7 +139,7 @@ def _rows(
     if not query.by_entity:
         rows = connection.execute(statement, parameters).fetchall()
         return _Rows([build(row) for row in rows], _all_unwritten(rows, checked))
-    with Session(bind=connection) as own:
+    with _Loading(bind=connection) as own:
         rows = own.execute(statement, parameters).fetchall()
         return _Rows([build(row) for row in rows], _all_unwritten(rows, checked))
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy import ColumnElement, Row, Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.base import ExecutableOption
 
 from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
 from ..db.sessions import answers_from_cache
@@ -60,7 +61,12 @@ class Reading(Core[M, C, U, R]):
         columns = [self._model.columns[name] for name in self._hidden]
         shown: list[Any] = [self._model.cls] if self._responses.by_entity else [*self._responses.columns.values()]
         shown += [column.label(f"fastrdb_{column.key}") for column in columns]
-        return self._conditioned(cast("Select[Any]", select(*shown)), asked)
+        statement = cast("Select[Any]", select(*shown)).options(*self._loading(asked))
+        return self._conditioned(statement, asked)
+
+    def _loading(self, asked: Asked) -> tuple[ExecutableOption, ...]:
+        """Give the options of a SELECT of instances: what is loaded with them, and on which conditions."""
+        return self._responses.options
 
     def _conditioned(self, statement: Select[Any], asked: Asked) -> Select[Any]:
         conditions = self._conditions(asked)

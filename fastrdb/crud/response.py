@@ -8,14 +8,13 @@ from hashlib import blake2b
 from itertools import repeat
 from typing import Any, Generic, TypeVar, cast
 
-from pydantic import AliasChoices, AliasPath, BaseModel, RootModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError
-from sqlalchemy import ColumnElement
 
 from ..errors import UnsupportedModel
 from .model import Model
+from .nested import Level
 
 R = TypeVar("R", bound=BaseModel)
 
@@ -25,43 +24,23 @@ class Responses(Generic[R]):
 
     Attributes:
         columns: The name that the schema reads -> the SQL that gives it.
-        by_entity: The schema needs a mapped instance: a Python property of the model, or a validator that runs before.
+        shown: The columns and the related rows that the schema shows.
+        by_entity: The schema needs a mapped instance: related rows, a Python property of the model, or a validator that
+            runs before.
+        options: The loader options for a SELECT of instances.
     """
 
     def __init__(self, model: Model, schema: type[R]) -> None:
         if not (isinstance(schema, type) and issubclass(schema, BaseModel)) or issubclass(schema, RootModel):
             raise UnsupportedModel(repr(schema), "the response schema must be a pydantic BaseModel with fields")
         self.model, self.schema = model, schema
-        self.columns: dict[str, ColumnElement[Any]] = {}
-        self.by_entity = _validates_before(schema)
-        for name, field in schema.model_fields.items():
-            self._add(name, field)
+        self.shown = Level(model, schema)
+        self.columns = self.shown.columns
+        self.by_entity = self.shown.by_entity or bool(self.shown.related)
+        self.options = self.shown.options()
         self._names = tuple(self.columns)
         self._list: TypeAdapter[list[R]] = TypeAdapter(list[schema])  # type: ignore[valid-type]  # known at run time
-        self.wire = _same_names(schema)
-
-    def _add(self, name: str, field: FieldInfo) -> None:
-        looked_up = _looked_up(self.schema, name, field)
-        for attribute in looked_up or [name]:
-            if attribute in self.model.relationships:
-                raise UnsupportedModel(
-                    self.schema.__name__,
-                    f"field {name!r} shows the relationship {self.model.name}.{attribute}, "
-                    "which cannot be cached yet; leave it out, or give its key column",
-                )
-            if attribute in self.model.expressions:
-                self.columns[attribute] = self.model.expressions[attribute]
-                return
-            if hasattr(self.model.cls, attribute):
-                self.by_entity = True
-                return
-        if looked_up is None:
-            self.by_entity = True
-        elif field.is_required():
-            valid = ", ".join(sorted(self.model.expressions))
-            raise UnsupportedModel(
-                self.schema.__name__, f"{self.model.name} has nothing for field {name!r}; it has: {valid}"
-            )
+        self.wire = self.shown.same_names()
 
     def build(self, row: Sequence[Any]) -> R:
         """Validate a row, given as the values of ``columns`` in their order; more values may follow."""
@@ -74,6 +53,8 @@ class Responses(Generic[R]):
 
     def build_entity(self, entity: object) -> R:
         """Validate a mapped instance."""
+        if self.shown.settles:
+            self.shown.settle(entity)
         return self.schema.model_validate(entity, from_attributes=True)
 
     def load(self, raw: bytes) -> R:
@@ -128,36 +109,5 @@ class Responses(Generic[R]):
             described = repr(sorted((n, repr(f)) for n, f in self.schema.model_fields.items()))
         sql = [(name, str(expression)) for name, expression in self.columns.items()]
         criteria = [str(c.compile(compile_kwargs={"literal_binds": True})) for c in self.model.criteria]
-        text = repr((described, sql, criteria, self.wire, self.by_entity))
+        text = repr((described, sql, criteria, self.wire, self.by_entity, self.shown.text()))
         return blake2b(text.encode(), digest_size=8).digest()
-
-
-def _validates_before(schema: type[BaseModel]) -> bool:
-    validators = schema.__pydantic_decorators__.model_validators.values()
-    return any(validator.info.mode in ("before", "wrap") for validator in validators)
-
-
-def _looked_up(schema: type[BaseModel], name: str, field: FieldInfo) -> list[str] | None:
-    """Give the attribute names that pydantic tries for a field, in its order; ``None``: it walks a path."""
-    alias = field.validation_alias if field.validation_alias is not None else field.alias
-    choices = alias.choices if isinstance(alias, AliasChoices) else [alias] if alias is not None else []
-    names: list[str] = []
-    for choice in choices:
-        if isinstance(choice, AliasPath):
-            if len(choice.path) > 1 or not isinstance(choice.path[0], str):
-                return None
-            choice = choice.path[0]
-        names.append(choice)
-    config = schema.model_config
-    by_name = config.get("populate_by_name") or config.get("validate_by_name")
-    return [*names, name] if by_name or not names else names
-
-
-def _same_names(schema: type[BaseModel]) -> bool:
-    """Tell whether what goes to a client reads back: the same names both ways, and computed fields ignored."""
-    for field in schema.model_fields.values():
-        validation = field.validation_alias if field.validation_alias is not None else field.alias
-        if validation != (field.serialization_alias if field.serialization_alias is not None else field.alias):
-            return False
-    computed = bool(schema.model_computed_fields)
-    return not (computed and schema.model_config.get("extra") in ("forbid", "allow"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, ColumnElement, Executable, Row, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Column, ColumnElement, Executable, Row, Select, Table, bindparam, delete, insert, select, update
 
 from ..writes.reach import reached_by_delete, reached_by_update
 from .arguments import Asked
@@ -141,12 +141,17 @@ def _key_parameter(name: str) -> str:
 
 
 def _lock(model: Model, conditions: Sequence[Any], images: Sequence[str], dialect: str) -> Executable:
-    table = model.table
-    columns = [column.label(f"fastrdb_{name}") for name, column in _named(table, images)]
+    columns = [column.label(f"fastrdb_{name}") for name, column in _named(model.table, images)]
+    found = locking(model.table, columns, conditions, dialect)
+    return found.limit(2) if isinstance(found, Select) else found
+
+
+def locking(table: Table, columns: Sequence[Any], conditions: Sequence[Any], dialect: str) -> Executable:
+    """Build what locks rows until the transaction's end, and gives columns of them."""
     if dialect == "sqlite":  # no FOR UPDATE: this takes the lock, and changes nothing, what sets itself included
         same = {c.key: c for c in table.columns if c.primary_key or c.onupdate is not None}
         return update(table).where(*conditions).values(same).returning(*columns)
-    return select(*columns).where(*conditions).limit(2).with_for_update(of=table)
+    return select(*columns).where(*conditions).with_for_update(of=table)
 
 
 def _named(table: Table, names: Iterable[str]) -> list[tuple[str, Column[Any]]]:

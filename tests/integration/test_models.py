@@ -36,7 +36,6 @@ from sqlalchemy.orm import (
     column_property,
     mapped_column,
     registry,
-    relationship,
     synonym,
 )
 
@@ -477,34 +476,6 @@ def test_joined_inheritance_is_refused() -> None:
     for model in (Animal, Dog):
         with pytest.raises(UnsupportedModel, match="joined table inheritance"):
             Crud(model, Out, "animal:{id}")
-
-
-def test_relationships_are_refused() -> None:
-    """A response that shows a relationship is refused at construction, and names the field."""
-
-    class Base(DeclarativeBase):
-        pass
-
-    class Parent(Base):
-        __tablename__ = "parents"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        children: Mapped[list["Child"]] = relationship()
-
-    class Child(Base):
-        __tablename__ = "children"
-        id: Mapped[int] = mapped_column(primary_key=True)
-        parent_id: Mapped[int] = mapped_column(ForeignKey("parents.id"))
-
-    class ChildOut(Answer):
-        id: int
-
-    class ParentOut(Answer):
-        id: int
-        children: list[ChildOut]
-
-    Base.registry.configure()
-    with pytest.raises(UnsupportedModel, match="children"):
-        Crud(Parent, ParentOut, "parent:{id}")
 
 
 def test_a_field_that_the_model_lacks_is_refused() -> None:

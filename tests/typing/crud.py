@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fastrdb import Cache, Crud, Explanation, FastRDB, PaginatedResponse
+from fastrdb import Cache, ChildrenChange, Crud, Explanation, FastRDB, PaginatedResponse
 
 
 class Base(DeclarativeBase):
@@ -67,6 +67,15 @@ async def results(session: AsyncSession, factory: async_sessionmaker[AsyncSessio
     assert_type(await users.count(db=factory), int)
     assert_type(await users.page(db=factory, redis=cache), PaginatedResponse[UserResponse])
     assert_type(users.paginate(["a"], limit=1, page=1), PaginatedResponse[str])
+    assert_type(
+        await users.create_by_foreign_key(factory, cache, "group_id", 1, [UserCreate(email="a"), {"email": "b"}]),
+        list[UserResponse],
+    )
+    assert_type(
+        await users.update_by_foreign_key(factory, cache, "group_id", 1, [UserUpdate(email="a"), {"id": -2}]),
+        ChildrenChange[UserResponse],
+    )
+    assert_type(await users.delete_by_foreign_key(factory, cache, fk_field="group_id", fk_value=1), int)
     assert_type(await users.explain(cache, email="a"), Explanation)
     assert_type(await same.get(db=session, redis=redis, email="a"), UserResponse)
     assert_type(await inferred.get(db=session, redis=redis, id=3), UserResponse)
