@@ -83,9 +83,12 @@ class Tenancy:
         Args:
             values: Of the row, by attributes; brought to their types.
             tenant: For whom the call works; ``None``: for the tenant of the block that it is in.
+
+        Raises:
+            TenantRequired, TenantMismatch: Nobody says whose it is, or two say two things.
         """
         given = values.get(self.field)
-        if given is not None and self.everybody:
+        if given is not None and tenant is None and self.everybody:
             return
         tenant = self.of({}) if tenant is None else tenant
         if given is not None and self._value(given) != tenant:
