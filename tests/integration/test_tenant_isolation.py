@@ -275,16 +275,19 @@ class Victim:
 
     async def look(self) -> list[Any]:
         """Read everything."""
+        by_slug = [await self.crud.get_or_none(**self.given, slug=row.slug) for row in self.rows]
+        return [*by_slug, *await self.look_again()]
+
+    async def look_again(self) -> list[Any]:
+        """Read what other tenants' writes do not age: all but rows by a text that is no unique key."""
         crud, given = self.crud, self.given
         rows = [await crud.get_or_none(**given, id=row.id) for row in self.rows]
-        # Not the deleted one by its slug: "there is none" of a text ages with every write of the table.
-        rows += [await crud.get_or_none(**given, slug=row.slug) for row in self.rows if row.is_active]
         listed = await crud.get_multi(**given, folder=1, options=EVERY)
         return [rows, listed, await crud.get_multi(**given, folder=1), await crud.count(**given, folder=1)]
 
     async def hits(self) -> bool:
         """Whether everything comes from the cache, if there is one."""
-        return self.given["redis"] is None or await self.shelf.is_hit(self.look)
+        return self.given["redis"] is None or await self.shelf.is_hit(self.look_again)
 
 
 async def attack(shelf: Shelf, name: str, templates: str, pair: tuple[str, str], saying: str, cached: bool) -> None:
@@ -320,7 +323,7 @@ DRAWN = {
     "templates": st.sampled_from(sorted(TEMPLATES)),
     "pair": PAIRS,
     "saying": st.sampled_from(["context", "keyword", "both"]),
-    "cached": st.booleans(),
+    "cached": st.sampled_from([True, False]),
 }
 FEW = settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
