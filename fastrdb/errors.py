@@ -38,6 +38,8 @@ FastRDBError
 │   └── LockUnavailable         the lock's server did not answer
 ├── AlembicError                a migration cannot be configured, or a hook of one failed
 ├── TenancyError                a tenant's rows cannot be kept apart in this way
+│   ├── TenantRequired          a call on a tenant's rows, and nobody says whose; also InputError
+│   ├── TenantMismatch          two tenants in one call, or a row of another one; also InputError
 │   ├── RLSError                row-level security
 │   │   └── ContextRefused      a tenant, user … that PostgreSQL cannot be told; also InputError
 │   └── SchemaManagementError   a schema per tenant
@@ -498,6 +500,46 @@ class AlembicError(FastRDBError):
 
 class TenancyError(FastRDBError):
     """Tenants cannot be kept apart in this way; the message says what to change."""
+
+
+class TenantRequired(TenancyError, InputError):
+    """Nobody says for which tenant the call works. Nothing was sent.
+
+    Attributes:
+        model: Name of the model.
+        field: The attribute that says whose a row is.
+    """
+
+    def __init__(self, model: str, field: str, problem: str = "") -> None:
+        super().__init__(model, field, problem)
+        self.model, self.field, self.problem = model, field, problem
+
+    def __str__(self) -> str:
+        problem = self.problem or (
+            f"for which tenant? pass {self.field}=…, or call it inside `with fastrdb.context.tenant(…):`; "
+            "all_tenants() gives a crud for the rows of all of them"
+        )
+        return f"{self.model}: {problem}"
+
+
+class TenantMismatch(TenancyError, InputError):
+    """A call works for one tenant and names another. Nothing was sent.
+
+    Attributes:
+        field: The attribute that says whose a row is.
+        given: What the call, or its schema, names.
+        tenant: For whom it works.
+    """
+
+    def __init__(self, field: str, given: object, tenant: object) -> None:
+        super().__init__(field, given, tenant)
+        self.field, self.given, self.tenant = field, given, tenant
+
+    def __str__(self) -> str:
+        return (
+            f"{self.field}={self.given!r}, but the call works for {self.tenant!r}: leave {self.field} out, or use "
+            "all_tenants() where rows of several tenants, or a row that moves to another one, are meant"
+        )
 
 
 class RLSError(TenancyError):

@@ -73,7 +73,7 @@ PersonCrud = Crud[Person, PersonIn, PersonChange, PersonOut]
 
 
 class People(NamedTuple):
-    """An empty database, a cache and a crud."""
+    """An empty database, a cache and a crud that asks for no tenant."""
 
     engine: AsyncEngine
     db: async_sessionmaker[AsyncSession]
@@ -107,7 +107,11 @@ async def people_in(url: str) -> AsyncIterator[People]:
             await connection.run_sync(Apart.metadata.create_all)
         async with Cache.from_url("memory://") as cache:
             crud: PersonCrud = Crud[Person, PersonIn, PersonChange, PersonOut](
-                Person, PersonOut, pattern=("person:{id}", "person:name:{name}"), list_pattern="people:{page}:{limit}"
+                Person,
+                PersonOut,
+                pattern=("person:{id}", "person:name:{name}"),
+                list_pattern="people:{page}:{limit}",
+                tenant=False,
             )
             yield People(engine, async_sessionmaker(engine, expire_on_commit=False), cache, crud)
     finally:

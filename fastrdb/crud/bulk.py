@@ -45,7 +45,8 @@ class Bulk(Changes[M, C, U, R]):
             UnknownField, ValueRefused: A field is no column, or its value does not fit.
         """
         sources = await self._asked_sources(db, redis)
-        batches = self._batches(_instances(instances))
+        key = dict(self._told(key))
+        batches = self._batches(_instances(instances), self._tenancy.named(key) if self._tenancy is not None else None)
         named = {name: self._coerced(name, value) for name, value in key.items()}
 
         def statements(connection: Connection, session: Session) -> Done[list[R]]:
@@ -59,18 +60,18 @@ class Bulk(Changes[M, C, U, R]):
 
         return await self._writer(sources, commit).run(sources.db, statements)
 
-    def _batches(self, instances: Sequence[Any]) -> list[Batch]:
+    def _batches(self, instances: Sequence[Any], tenant: Any = None) -> list[Batch]:
         """Bring create schemas to columns; rows that leave other columns to their defaults make another batch."""
-        given = [self._given(instance) for instance in instances]
+        given = [self._given(instance, tenant) for instance in instances]
         alike: dict[tuple[str, ...], list[int]] = {}
         for index, row in enumerate(given):
             alike.setdefault(tuple(row), []).append(index)
         return [self._batch(names, indexes, given) for names, indexes in alike.items()]
 
-    def _given(self, instance: object) -> dict[str, Any]:
+    def _given(self, instance: object, tenant: Any = None) -> dict[str, Any]:
         if not isinstance(instance, BaseModel):
             raise UsageError(f"instances: an item is {type(instance).__name__}; pass instances of the create schema")
-        return self._completed(self._sent(instance))
+        return self._completed(self._sent(instance), tenant)
 
     def _batch(self, names: Sequence[str], indexes: list[int], given: Sequence[Mapping[str, Any]]) -> Batch:
         rows = [given[index] for index in indexes]

@@ -9,20 +9,17 @@ from typing import Any
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement, Connection, Executable, Row
 from sqlalchemy.orm import Session
-from sqlalchemy.orm.attributes import instance_state, set_committed_value
 
-from ..cache.cache import Cache
 from ..db.servers import family
-from ..db.sessions import Place
 from ..errors import EmptyInput, KeyMismatch, MultipleFound, UnknownField, UsageError
 from ..writes.templates import templates_of
-from ..writes.touched import Through
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
 from .core import C, M, R, U
-from .keyspace import key_of_row
+from .options import ReadOptions
+from .policies import Marking
 from .reading_back import ReadingBack
 from .statements import Change, Creation, build_change, build_creation, setting
-from .writing import Done, Writer, Written
+from .writing import Done
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -63,7 +60,8 @@ class Changes(ReadingBack[M, C, U, R]):
             image = returned.image(row)
             self._compare(expected, image)
             answer = self._answer(connection, row, returned)
-            return Done(answer, self._written(sources, [image], answer))
+            hidden = self._policies.deletion is not None and self._policies.deletion.hides(values)
+            return Done(answer, self._written(sources, [image], None if hidden else answer))
 
         return await self._writer(sources, commit).run(sources.db, statements)
 
@@ -96,7 +94,7 @@ class Changes(ReadingBack[M, C, U, R]):
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused it.
         """
         sources = await self._asked_sources(db, redis)
-        values = self._update_values(_schema_object(obj_in))
+        values = self._update_values(_schema_object(obj_in), key)
         asked = self._criterion(key, filters, where, self._seen_version(key, values))
 
         def statements(connection: Connection, session: Session) -> Done[R]:
@@ -114,7 +112,7 @@ class Changes(ReadingBack[M, C, U, R]):
         commit: bool | None = None,
         **key: Any,
     ) -> None:
-        """Delete the one row that matches.
+        """Delete the one row that matches; of a model that is deleted softly, mark it deleted.
 
         Raises:
             NotFound: No row matches.
@@ -127,7 +125,7 @@ class Changes(ReadingBack[M, C, U, R]):
         asked = self._criterion(key, filters, where)
 
         def statements(connection: Connection, session: Session) -> Done[None]:
-            return self._delete(connection, session, sources, asked)
+            return self._remove(connection, session, sources, asked)
 
         await self._writer(sources, commit).run(sources.db, statements)
 
@@ -137,11 +135,13 @@ class Changes(ReadingBack[M, C, U, R]):
         """Bring a create schema and the key fields to attributes and column types."""
         values = {name: self._coerced(name, value) for name, value in self._sent(obj_in).items()}
         for name, value in key.items():
+            if self._tenancy is not None and name == self._tenancy.field:
+                continue
             wanted = self._coerced(name, value)
             if name in values and values[name] != wanted:
                 raise KeyMismatch(name, value, values[name])
             values[name] = wanted
-        return self._completed(values)
+        return self._completed(values, self._tenancy.named(key) if self._tenancy is not None else None)
 
     def _sent(self, obj_in: BaseModel) -> dict[str, Any]:
         """Give what a create schema says, by attributes, without what it leaves to the columns' own defaults."""
@@ -151,8 +151,15 @@ class Changes(ReadingBack[M, C, U, R]):
                 del given[name]
         return given
 
-    def _completed(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Add what the model's own factories, and its place in an inheritance, say of a row."""
+    def _completed(self, values: dict[str, Any], tenant: Any = None) -> dict[str, Any]:
+        """Add what the model's own factories, its place in an inheritance, and its policies say of a row.
+
+        Args:
+            values: Of the row, by attributes.
+            tenant: For whom the call works; ``None``: for the tenant of the block that it is in.
+        """
+        if self._tenancy is not None:
+            self._tenancy.own(values, tenant)
         for name, factory in self._model.factories.items():
             if name not in values:
                 values[name] = factory()
@@ -164,10 +171,15 @@ class Changes(ReadingBack[M, C, U, R]):
         by_itself = self._model.columns[name] is self._model.table.autoincrement_column
         return by_itself or name not in obj_in.model_fields_set
 
-    def _update_values(self, obj_in: BaseModel) -> dict[str, Any]:
+    def _update_values(self, obj_in: BaseModel, key: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
+        """Bring an update schema to attributes and column types; a tenant in it must be that of the call."""
         given = obj_in.model_dump(exclude_unset=True, by_alias=False)
         if not given:
             raise EmptyInput("obj_in", "set at least one field of the update schema")
+        if self._tenancy is not None and self._tenancy.field in given:
+            self._tenancy.keep(given, self._tenancy.named(key))
+            if not given:
+                raise EmptyInput("obj_in", "set at least one field of the update schema besides the tenant")
         return {name: self._coerced(name, value) for name, value in given.items()}
 
     def _coerced(self, name: str, value: object) -> Any:
@@ -196,10 +208,12 @@ class Changes(ReadingBack[M, C, U, R]):
         filters: Filters,
         where: ColumnElement[bool] | None,
         seen: Mapping[str, Any] = _NOTHING,
+        options: ReadOptions | None = None,
     ) -> Asked:
-        if not key and not filters and where is None:
+        named = set(key) - ({self._tenancy.field} if self._tenancy is not None else set())
+        if not named and not filters and where is None:
             raise EmptyInput("the criterion", "name the row by its fields; a write without a condition is refused")
-        return self._asked({**key, **seen}, filters, where)
+        return self._asked({**key, **seen}, filters, where, options)
 
     def _update(
         self,
@@ -208,16 +222,34 @@ class Changes(ReadingBack[M, C, U, R]):
         sources: Sources,
         asked: Asked,
         values: Mapping[str, Any],
+        marking: Marking = None,
     ) -> Done[R]:
-        row, change, images = self._written_row(connection, session, asked, values)
+        row, change, images = self._written_row(connection, session, asked, values, marking)
         answer = self._answer(connection, row, change.returned)
-        return Done(answer, self._reaching(sources, change, images, answer))
+        deletion = self._policies.deletion
+        marked = deletion is not None and change.assigned & deletion.names  # it may be hidden now
+        return Done(answer, self._reaching(sources, change, images, None if marked else answer))
+
+    def _remove(self, connection: Connection, session: Session, sources: Sources, asked: Asked) -> Done[None]:
+        """Mark the row deleted, or delete it where the model has no marks."""
+        remove = self._delete if self._policies.deletion is None else self._mark
+        return remove(connection, session, sources, asked)
+
+    def _mark(self, connection: Connection, session: Session, sources: Sources, asked: Asked) -> Done[None]:
+        """Mark the row deleted."""
+        _, change, images = self._written_row(connection, session, asked, _NOTHING, "marks")
+        return Done(_nothing, self._reaching(sources, change, images, None))
 
     def _written_row(
-        self, connection: Connection, session: Session, asked: Asked, values: Mapping[str, Any]
+        self,
+        connection: Connection,
+        session: Session,
+        asked: Asked,
+        values: Mapping[str, Any],
+        marking: Marking = None,
     ) -> tuple[Row[Any], Change, list[dict[str, Any]]]:
         """Change the row, and give it as it is now, and its images."""
-        change = self._change(connection, asked, tuple(values))
+        change = self._change(connection, asked, tuple(values), marking)
         before, parameters = self._lock(connection, asked, change)
         row = self._changed(connection, asked, change, before, {**parameters, **setting(values)}, values)
         image = change.returned.image(row)
@@ -225,7 +257,7 @@ class Changes(ReadingBack[M, C, U, R]):
         return row, change, [image, *([before] if before is not None else [])]
 
     def _delete(self, connection: Connection, session: Session, sources: Sources, asked: Asked) -> Done[None]:
-        """Delete the row."""
+        """Delete the row, marked or not."""
         change = self._change(connection, asked, None)
         _, parameters = self._lock(connection, asked, change)
         image = change.returned.image(self._one(connection, asked, change.statement, parameters))
@@ -249,18 +281,25 @@ class Changes(ReadingBack[M, C, U, R]):
         assigned = {self._model.columns[name].name: value for name, value in values.items()}
         return self._one(connection, asked, change.read, change.by_key({**before, **assigned}))
 
-    def _change(self, connection: Connection, asked: Asked, names: tuple[str, ...] | None) -> Change:
-        """Give the UPDATE that sets these attributes of the row that is asked for, or the DELETE for ``None``."""
+    def _change(
+        self, connection: Connection, asked: Asked, names: tuple[str, ...] | None, marking: Marking = None
+    ) -> Change:
+        """Give the UPDATE that sets these attributes of the row that is asked for, or the DELETE for ``None``.
+
+        Args:
+            marking: Set, too, what marks the row deleted, or what takes the mark back.
+        """
         dialect, images = family(connection.dialect), self._image_columns()
         shown = self._shown_columns() if names is not None else ()
 
         def build() -> Change:
-            return build_change(self._model, asked, self._conditions(asked), names, shown, images, dialect)
+            marks = self._policies.marking(marking, dialect)
+            return build_change(self._model, asked, self._conditions(asked), names, shown, images, dialect, marks)
 
         if asked.where is not None:
             return build()
         tables = len(self._model.table.metadata.tables)  # one that is defined later may refer to this one
-        found: Change = self._kept(("change", names, dialect, asked.shape, asked.equal, images, tables), build)
+        found: Change = self._kept(("change", names, marking, dialect, asked.shape, asked.equal, images, tables), build)
         return found
 
     def _creation(self) -> Creation:
@@ -301,83 +340,6 @@ class Changes(ReadingBack[M, C, U, R]):
 
         found: tuple[str, ...] = self._kept(("images", in_templates), build)
         return found
-
-    # -- what a write touched
-
-    def _writer(self, sources: Sources, commit: bool | None) -> Writer:
-        commits = self._commit if commit is None else commit
-        return Writer(sources.place, sources.cache, self._model.table, self._model.mapper, commits, self._touches)
-
-    def _written(
-        self,
-        sources: Sources,
-        images: list[dict[str, Any]],
-        answer: Callable[[], R] | None,
-    ) -> Written:
-        """Name what the cache must drop, and what it may keep instead."""
-        _, place, cache, space, sight = sources
-        if cache is None or space is None:
-            return Written()
-        written = Written(list(images), set(self._touches), space.dropped(map(self._by_attribute, images)))
-        # The plain entry is read by those who see everything; what this caller sees lies elsewhere.
-        plain = self._plain and sight is None and not self._layout.depends_on
-        if answer is not None and plain and not self._triggers:
-            written.through = self._through(cache, place, self._by_attribute(images[0]), answer)
-        return written
-
-    def _reaching(
-        self, sources: Sources, change: Change, images: list[dict[str, Any]], answer: Callable[[], R] | None
-    ) -> Written:
-        """Name what the cache must drop after a change, in other tables, too."""
-        written = self._written(sources, images, answer)
-        written.tables |= change.reached
-        return written
-
-    def _through(self, cache: Cache, place: Place, row: Mapping[str, Any], answer: Callable[[], R]) -> list[Through]:
-        def dump() -> bytes | None:
-            return self._responses.dump(answer())
-
-        found = []
-        for keys in self._space(cache).rows:
-            entry = key_of_row(keys.bound, row)
-            # NULL is equal to nothing, so that several rows may have it under a unique key.
-            if keys.unique and entry is not None and all(row[name] is not None for name in keys.fields):
-                scope, life = keys.scope(row), self._layout.life_ms(entry)
-                stamps = scope.stamps(place.identity)
-                found.append(Through(entry, scope.value_tokens, keys.listed, stamps, dump, life))
-        return found
-
-    def _by_attribute(self, image: Mapping[str, Any]) -> dict[str, Any]:
-        names = self._model.attribute_of
-        return {names[column]: value for column, value in image.items() if column in names}
-
-    # -- the caller's own instances
-
-    def _refresh(self, session: Session, image: Mapping[str, Any], row: Row[Any], change: Change) -> None:
-        """Give the session's own instance of the row, if it has one, the values that were written."""
-        instance = self._instance(session, image)
-        if instance is None:
-            return
-        known = dict(zip(self._responses.columns, row, strict=False)) if self._plain else {}
-        pending = instance_state(instance).committed_state  # changed by the caller, and not flushed yet
-        for name, value in known.items():
-            column = self._model.columns.get(name)
-            if column is not None and (column.name in change.assigned or name not in pending):
-                set_committed_value(instance, name, value)
-        unknown = [n for n, c in self._model.columns.items() if c.name in change.assigned and n not in known]
-        if unknown:
-            session.expire(instance, unknown)
-
-    def _forget(self, session: Session, image: Mapping[str, Any]) -> None:
-        instance = self._instance(session, image)
-        if instance is not None:
-            session.expunge(instance)
-
-    def _instance(self, session: Session, image: Mapping[str, Any]) -> Any:
-        if not session.identity_map:
-            return None
-        key = tuple(image[column.name] for column in self._model.mapper.primary_key)
-        return session.identity_map.get(self._model.mapper.identity_key_from_primary_key(key))
 
 
 def _nothing() -> None:

@@ -257,7 +257,7 @@ class Children(ChildValues[M, C, U, R]):
         gone = []
         for key in keys:
             with suppress(NotFound):  # one that went with another: they refer to each other
-                gone.append(self._delete(connection, session, sources, self._child(parent, key)).written)
+                gone.append(self._remove(connection, session, sources, self._child(parent, key)).written)
         return gone
 
     def _update_children(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Generic, cast, get_args
 from weakref import WeakKeyDictionary
@@ -27,6 +27,7 @@ from ..keys import RESERVED, Pattern, Template, check_list_template, check_row_t
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources
 from .keyspace import Keyspace, Layout
 from .model import Model
+from .policies import DeletionFields, Policies, TenantField, policies_of
 from .response import Responses
 from .sight import NOT_ASKED, sight_of
 
@@ -66,6 +67,8 @@ class Core(Generic[M, C, U, R]):
         triggers: bool = False,
         touches: Sequence[type[Any]] = (),
         depends_on: Sequence[type[Any]] = (),
+        tenant: TenantField = None,
+        soft_delete: DeletionFields = None,
     ) -> None:
         """Build a crud; everything that can be checked is checked here.
 
@@ -86,13 +89,21 @@ class Core(Generic[M, C, U, R]):
             triggers: Triggers of the table change rows after the statement: written values are then not cached.
             touches: Other models whose rows triggers of this table change.
             depends_on: Other models that the response shows in ways fastrdb cannot see (a Python property, say).
+            tenant: The attribute that says whose a row is; by default ``tenant_id`` of a model with
+                ``TenantAwareMixin``. Every call then needs a tenant, among its keywords or from the block
+                ``fastrdb.context.tenant``, and sees and writes that tenant's rows only. ``False``: no tenants.
+            soft_delete: The attribute, or the attributes, that mark a deleted row; by default ``is_active`` and
+                ``deleted_at`` of a model with ``SoftDeleteMixin``. A nullable datetime has a value in deleted rows; a
+                truth value has its default in all others. ``False``: ``delete`` deletes.
 
         Raises:
             TemplateError: A template or the pattern cannot work.
             UnsupportedModel: The model or a schema needs what fastrdb does not do.
-            ConfigurationError: A number is out of range.
+            ConfigurationError: A number is out of range, or a policy names a column that cannot serve.
         """
         self._model = Model(model)
+        self._policies: Policies = policies_of(self._model, tenant, soft_delete)
+        self._tenancy = self._policies.tenancy
         self._responses: Responses[R] = Responses(self._model, response_schema)
         self._schemas: tuple[type[C] | None, type[U] | None] = (create_schema, update_schema)
         self._db, self._redis, self._commit = db, redis, commit
@@ -101,6 +112,7 @@ class Core(Generic[M, C, U, R]):
         self._touches = tuple(Model(other).table for other in touches)
         tables, self._uncacheable = self._shown(depends_on)
         self._layout = self._checked_layout(pattern, list_pattern, exp, invalidate_pattern_prefix, negative_exp, tables)
+        self._keyed = self._layout  # what reads use of it
         self._spaces: dict[str, Keyspace] = {}
         self._places = Places()
         self._last: tuple[async_sessionmaker[Any], dict[str, Any], Sources] | None = None
@@ -155,6 +167,11 @@ class Core(Generic[M, C, U, R]):
         texts = () if pattern is None else (pattern,) if isinstance(pattern, str) else tuple(pattern)
         rows = tuple(Template(text) for text in texts)
         pages = Template(list_pattern) if list_pattern is not None else None
+        pattern_dropped = Pattern(dropped)
+        if self._tenancy is not None:
+            pattern_dropped = self._tenancy.in_pattern(pattern_dropped, [*rows, *([pages] if pages else [])])
+            rows = tuple(map(self._tenancy.in_template, rows))
+            pages = self._tenancy.in_template(pages) if pages is not None else None
         derived: list[Template] = []
         if pages is not None:
             check_list_template(pages)
@@ -166,9 +183,9 @@ class Core(Generic[M, C, U, R]):
         return Layout(
             rows=rows,
             pages=pages,
-            dropped=_checked_pattern(dropped, everything),
+            dropped=_checked_pattern(pattern_dropped, everything),
             depends_on=tables,
-            fingerprint=self._responses.fingerprint(),
+            fingerprint=self._responses.fingerprint(self._policies.text),
             exp_ms=_milliseconds("exp", exp, 1),
             negative_ms=_milliseconds("negative_exp", negative_exp, 0),
         )
@@ -204,6 +221,10 @@ class Core(Generic[M, C, U, R]):
 
     # -- what a call was given
 
+    def _told(self, keywords: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Give the keywords of a call with its tenant among them, where rows belong to tenants."""
+        return keywords if self._tenancy is None else self._tenancy.told(keywords)
+
     def _schema(self, index: int) -> type[BaseModel] | None:
         """Give the create (0) or update (1) schema. ``__orig_class__`` exists only after ``__init__``."""
         explicit = self._schemas[index]
@@ -228,7 +249,7 @@ class Core(Generic[M, C, U, R]):
     def _space(self, cache: Cache) -> Keyspace:
         found = self._spaces.get(cache.prefix)
         if found is None:
-            found = self._spaces[cache.prefix] = Keyspace(self._model, self._layout, cache.prefix, cache.parts)
+            found = self._spaces[cache.prefix] = Keyspace(self._model, self._keyed, cache.prefix, cache.parts)
         return found
 
     def _place(self, db: AsyncSession | SessionFactory, cache: Cache | None) -> Place:
@@ -281,8 +302,7 @@ class Core(Generic[M, C, U, R]):
         return sources._replace(db=db, sight=sight)
 
 
-def _checked_pattern(text: str, templates: Sequence[Template]) -> Pattern | None:
-    pattern = Pattern(text)
+def _checked_pattern(pattern: Pattern, templates: Sequence[Template]) -> Pattern | None:
     if not pattern:
         return None
     covered = any(pattern.covers(template) for template in templates)
@@ -290,7 +310,7 @@ def _checked_pattern(text: str, templates: Sequence[Template]) -> Pattern | None
     if not covered and not elsewhere:
         roots = ", ".join(sorted({f"{t.root}*" for t in templates}))
         raise TemplateError(
-            text, f"covers none of this crud's keys, so it would drop nothing; use {roots}, or leave it out"
+            pattern.text, f"covers none of this crud's keys, so it would drop nothing; use {roots}, or leave it out"
         )
     return pattern
 

@@ -8,9 +8,19 @@ from .core import C, M, R, U
 from .invalidation import Invalidation
 from .pages import Pages
 from .rows import Rows
+from .soft_delete import SoftDelete
+from .tenant import AllTenants
 
 
-class Crud(Rows[M, C, U, R], Bulk[M, C, U, R], Children[M, C, U, R], Pages[M, C, U, R], Invalidation[M, C, U, R]):
+class Crud(
+    Rows[M, C, U, R],
+    Bulk[M, C, U, R],
+    Children[M, C, U, R],
+    SoftDelete[M, C, U, R],
+    Pages[M, C, U, R],
+    Invalidation[M, C, U, R],
+    AllTenants[M, C, U, R],
+):
     """One object per model, whose methods read through a cache that is never older than the last write.
 
     ``Crud[Model, CreateSchema, UpdateSchema, ResponseSchema](Model, ResponseSchema, pattern=…, list_pattern=…)``.

@@ -10,7 +10,7 @@ from ..cache import protocol
 from ..cache.protocol import Cell
 from ..cache.reads import NULL, hit
 from ..cache.store import Get, Life
-from ..errors import ConfigurationError, InputError, TemplateError, UnknownField
+from ..errors import ConfigurationError, InputError, TemplateError, TenantRequired, UnknownField
 from ..keys import BoundTemplate, Pattern, suffix
 from ..writes.effects import CacheEffects
 from ..writes.templates import directory_key
@@ -59,7 +59,12 @@ class Invalidation(Reading[M, C, U, R]):
         Raises:
             TemplateError: The pattern names no directory that a value of this crud lies in.
             MissingKeyField, UnknownField, ValueRefused: The key does not name a row.
+            TenantRequired: Rows belong to tenants, and the call is for one; without the fields of a row it concerns
+                them all, which ``all_tenants()`` is for.
         """
+        if self._tenancy is not None and (pattern is not None or not key):
+            self._require_everybody("invalidate() without the fields of a row")
+        key = dict(self._told(key))
         cache = self._cache(redis)
         if cache is None:
             return
@@ -74,7 +79,13 @@ class Invalidation(Reading[M, C, U, R]):
         await effects.release(committed=True)
 
     async def clear(self, redis: MaybeRedis = UNSET) -> None:
-        """Drop everything that is cached below this crud's templates, and the whole table for other cruds on it."""
+        """Drop everything that is cached below this crud's templates, and the whole table for other cruds on it.
+
+        Raises:
+            TenantRequired: Rows belong to tenants; this concerns them all, which ``all_tenants()`` is for.
+        """
+        if self._tenancy is not None:
+            self._require_everybody("clear()")
         cache = self._cache(redis)
         if cache is not None:
             roots = {directory_key((cache.prefix + template.root).encode()) for template in self._templates()}
@@ -106,6 +117,9 @@ class Invalidation(Reading[M, C, U, R]):
         cache = self._cache(redis)
         if cache is None:
             raise InputError("redis is None: there is no cache to explain")
+        if self._tenancy is not None and self._tenancy.everybody:
+            raise InputError("all_tenants() reads past the cache: there is nothing to explain; ask for one tenant")
+        key = dict(self._told(key))
         sight = (await self._asked_sources(db, redis)).sight if (db or self._db) is not None else None
         entry, scope, bulk = self._located(self._space(cache), key, limit, page, sight)
         stamps = scope.stamps(self._identity(db))
@@ -123,6 +137,11 @@ class Invalidation(Reading[M, C, U, R]):
             life_ms=remaining,
             age_ms=self._full_life(entry, found[0]) - remaining if remaining is not None and is_value else None,
         )
+
+    def _require_everybody(self, call: str) -> None:
+        if self._tenancy is not None and not self._tenancy.everybody:
+            problem = f"{call} concerns the rows of all tenants: call it on all_tenants()"
+            raise TenantRequired(self._model.name, self._tenancy.field, problem)
 
     def _full_life(self, entry: bytes, cell: Cell) -> int:
         null = cell is not None and cell[protocol.STAMP_LENGTH :] == NULL

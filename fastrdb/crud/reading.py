@@ -33,11 +33,28 @@ class Reading(Core[M, C, U, R]):
         where: ColumnElement[bool] | None,
         options: ReadOptions | None = None,
     ) -> Asked:
-        parsed = parse(self._model.fields, keywords, filters)
+        exact = None
+        if self._tenancy is not None:
+            keywords = self._tenancy.told(keywords)
+            exact = None if self._tenancy.everybody else self._tenancy.exact
+        return self._parsed(keywords, filters, where, options, exact)
+
+    def _parsed(
+        self,
+        keywords: Mapping[str, Any],
+        filters: Filters,
+        where: ColumnElement[bool] | None,
+        options: ReadOptions | None = None,
+        exact: str | None = None,
+    ) -> Asked:
+        """Parse what was asked for as it is, of whatever tenant; *exact* is compared in every character."""
+        parsed = parse(self._model.fields, keywords, filters, exact=exact)
         given = {**keywords, **({"filters": filters} if filters is not None else {})}
         options = PLAIN if options is None else options
         if not isinstance(options, ReadOptions):
             raise UsageError(f"options: {type(options).__name__}; pass a fastrdb.ReadOptions")
+        if options is not PLAIN:
+            self._policies.check(options)
         if where is None and parsed.fields <= self._model.columns.keys():
             return Asked(parsed, None, None, NO_TABLES, None, given, options)
         analyses = [self._analysis(name) for name in parsed.fields if name not in self._model.columns]
@@ -73,8 +90,9 @@ class Reading(Core[M, C, U, R]):
         return statement.where(*conditions) if conditions else statement
 
     def _conditions(self, asked: Asked) -> list[ColumnElement[bool]]:
-        """Give all that a row must satisfy: what the model demands, and what the caller asked for."""
-        asked_for = [*self._model.criteria, *asked.filter.build(self._model.fields)]
+        """Give all that a row must satisfy: what the model and its policies demand, and what the caller asked for."""
+        policies = self._policies.conditions(asked.options)
+        asked_for = [*self._model.criteria, *policies, *asked.filter.build(self._model.fields)]
         return asked_for if asked.where is None else [*asked_for, asked.where]
 
     def _build(self, row: Row[Any]) -> tuple[R, dict[str, Any]]:

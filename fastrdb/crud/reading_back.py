@@ -13,13 +13,13 @@ from ..db.servers import family
 from .arguments import Asked
 from .core import C, M, R, U
 from .execution import Query, read_back
+from .instances import Instances
 from .statements import Returned
-from .versions import Versions
 
 _ROWS = 500  # of one statement
 
 
-class ReadingBack(Versions[M, C, U, R]):
+class ReadingBack(Instances[M, C, U, R]):
     """How a written row becomes a response; one that shows more than columns of its row is read again for it."""
 
     def _shown_columns(self) -> tuple[ColumnElement[Any], ...]:
@@ -40,7 +40,7 @@ class ReadingBack(Versions[M, C, U, R]):
         """Give the responses of rows that the same transaction has written, in the order of their images."""
         names = [column.name for column in self._model.table.primary_key.columns]
         keys = [tuple(image[name] for name in names) for image in images]
-        asked = self._asked({}, None, None)
+        asked = self._parsed({}, None, None, self._policies.every_row)
         query = self._reading_back(asked, family(connection.dialect), len(names))
         found: dict[Any, R] = {}
         for start in range(0, len(keys), _ROWS):

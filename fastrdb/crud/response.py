@@ -101,13 +101,26 @@ class Responses(Generic[R]):
         """Give the JSON of a list that goes to a client."""
         return self._list.dump_json(responses, by_alias=True)
 
-    def fingerprint(self) -> bytes:
-        """Hash what the stored JSON depends on, equal in every process that runs the same code."""
+    def fingerprint(self, policies: str = "") -> bytes:
+        """Hash what the stored JSON depends on, equal in every process that runs the same code.
+
+        Args:
+            policies: What else rows must satisfy.
+        """
         try:
             described = json.dumps(self.schema.model_json_schema(mode="serialization"), sort_keys=True, default=repr)
         except PydanticInvalidForJsonSchema:
             described = repr(sorted((n, repr(f)) for n, f in self.schema.model_fields.items()))
         sql = [(name, str(expression)) for name, expression in self.columns.items()]
         criteria = [str(c.compile(compile_kwargs={"literal_binds": True})) for c in self.model.criteria]
-        text = repr((described, sql, criteria, self.wire, self.by_entity, self.shown.text()))
+        parts = [
+            described,
+            sql,
+            criteria,
+            self.wire,
+            self.by_entity,
+            self.shown.text(),
+            *([policies] if policies else []),
+        ]
+        text = repr(parts)
         return blake2b(text.encode(), digest_size=8).digest()

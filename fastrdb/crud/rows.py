@@ -95,7 +95,9 @@ class Rows(Reading[M, C, U, R]):
         **key: Any,
     ) -> bool:
         """Tell whether a row matches. With the fields of a row template, that row is read through the cache."""
-        if any(template.fields and set(template.fields) <= key.keys() for template in self._layout.rows):
+        if self._tenancy is not None:
+            key = self._tenancy.told(key)
+        if any(template.fields and set(template.fields) <= key.keys() for template in self._keyed.rows):
             try:
                 return await self._get(db, redis, where, filters, options, key, self._responses.load) is not None
             except MultipleFound:
@@ -117,6 +119,8 @@ class Rows(Reading[M, C, U, R]):
         decode: Callable[[bytes], Any],
     ) -> Awaitable[Any]:
         """Find out what is asked for, and give what reads it; a coroutine of its own would cost every hit its time."""
+        if self._tenancy is not None:
+            key = self._tenancy.told(key)
         sources = self._sources(db, redis)
         if sources.sight is NOT_ASKED:
             return self._get_once_asked(db, redis, where, filters, options, key, decode)
@@ -144,8 +148,8 @@ class Rows(Reading[M, C, U, R]):
 
     async def _uncached(self, sources: Sources, key: Mapping[str, Any], asked: Asked) -> Any:
         """Answer from SQL: there is no cache, or this crud has no row template."""
-        if sources.cache is not None and self._layout.rows:
-            template = self._layout.rows[0]
+        if sources.cache is not None and self._keyed.rows:
+            template = self._keyed.rows[0]
             missing = next(name for name in template.fields if name not in key)
             raise MissingKeyField(missing, template.text)
         return (await self._load_row(sources, asked, None, b"", may_store=False)).answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Executable, Row, Select, Table, bindparam, delete, insert, select, update
@@ -79,6 +80,7 @@ def build_change(
     shown: Iterable[ColumnElement[Any]],
     images: tuple[str, ...],
     dialect: str,
+    marks: Mapping[str, ColumnElement[Any]] = MappingProxyType({}),
 ) -> Change:
     """Build what changes the one row that is asked for.
 
@@ -92,9 +94,10 @@ def build_change(
         shown: The columns of the response; none if it is read back.
         images: The columns of row images.
         dialect: As in ``Place``.
+        marks: Further attributes that an UPDATE sets, and to what.
     """
     table, keys = model.table, tuple(model.table.primary_key.columns)
-    assigned = frozenset[str]() if names is None else _assigned(model, names)
+    assigned = frozenset[str]() if names is None else _assigned(model, [*names, *marks])
     lock = read = None
     reads_back = dialect == "mysql" and names is not None
     by_key = [column == bindparam(_key_parameter(column.name), type_=column.type) for column in keys]
@@ -109,7 +112,7 @@ def build_change(
         statement = delete(table).where(*conditions).returning(*returned.columns)
         reached = reached_by_delete(table)
     else:
-        change = update(table).where(*conditions).values(_sets(model, names))
+        change = update(table).where(*conditions).values(_sets(model, names, marks))
         statement = change if reads_back else change.returning(*returned.columns)
         reached = reached_by_update(table, assigned)
     if reads_back:
@@ -123,9 +126,10 @@ def setting(values: Mapping[str, Any]) -> dict[str, Any]:
     return {_set_parameter(name): value for name, value in values.items()}
 
 
-def _sets(model: Model, names: Sequence[str]) -> dict[str, Any]:
+def _sets(model: Model, names: Sequence[str], marks: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
     columns = [(name, model.columns[name]) for name in names]
     found: dict[str, Any] = {c.key: bindparam(_set_parameter(name), type_=c.type) for name, c in columns}
+    found |= {model.columns[name].key: value for name, value in marks.items()}
     if model.version is not None:
         counted = model.columns[model.version]
         found[counted.key] = counted + 1

@@ -36,7 +36,7 @@ class Versions(Reading[M, C, U, R]):
         seen = asked.filter.plain.get(version) if version is not None else None
         if version is not None and seen is not None and version in given:
             rest = {name: value for name, value in given.items() if name not in (version, "filters")}
-            others = self._asked(rest, given.get("filters"), asked.where)
+            others = self._asked(rest, given.get("filters"), asked.where, asked.options)
             statement = self._conditioned(select(self._model.columns[version]), others).limit(2)
             found = connection.execute(statement, others.params).scalars().all()
             if len(found) == 1:  # with the version seen, it is from a snapshot older than the one that the write met

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 from sqlalchemy import BindParameter, ColumnElement, Float, Numeric, and_, bindparam, or_
 from sqlalchemy.types import TypeEngine
 
+from fastrdb.filters.exactness import exactly
 from fastrdb.filters.fields import FieldSet
 from fastrdb.values import ColumnValues
 
@@ -114,7 +115,7 @@ def _fields(conditions: Conditions) -> frozenset[str]:
 
 # What equal filters have in common.
 
-_EQUALITIES = ("=", "null")
+_EQUALITIES = ("=", "null", "exactly")
 
 
 def _sorted(conditions: Sequence[Condition]) -> Conditions:
@@ -184,6 +185,7 @@ _Build: TypeAlias = Callable[..., ColumnElement[bool]]
 
 _SQL: dict[str, _Build] = {
     "=": operator.eq,
+    "exactly": exactly,
     "!=": operator.ne,
     ">": operator.gt,
     ">=": operator.ge,

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from fastrdb.errors import InputError
-from fastrdb.filters.conditions import Condition, Conditions, Filter, all_of, any_of
+from fastrdb.filters.conditions import Comparison, Condition, Conditions, Filter, all_of, any_of
 from fastrdb.filters.fields import FieldSet
 from fastrdb.filters.operators import conditions_of
 
 Filters: TypeAlias = "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None"
 
 
-def parse(fields: FieldSet, keywords: Mapping[str, Any], filters: Filters = None) -> Filter:
+def parse(
+    fields: FieldSet, keywords: Mapping[str, Any], filters: Filters = None, *, exact: str | None = None
+) -> Filter:
     """Parse the filters of a call.
 
     Args:
@@ -21,6 +23,7 @@ def parse(fields: FieldSet, keywords: Mapping[str, Any], filters: Filters = None
         keywords: Field -> value, ``None``, list of values, or dict of operators; all must hold.
         filters: The same as a mapping, for fields whose names are arguments of the call; or a list of such
             mappings, of which one must hold.
+        exact: A keyword whose plain value must be equal in every character, whatever the collation.
 
     Raises:
         UnknownField: There is no such field.
@@ -30,7 +33,11 @@ def parse(fields: FieldSet, keywords: Mapping[str, Any], filters: Filters = None
     """
     conditions: list[Condition] = []
     for field, given in keywords.items():
-        conditions += conditions_of(field, fields[field][1], given)
+        values = fields[field][1]
+        if field == exact:
+            conditions.append(Comparison(field, "exactly", (values.coerce(given),), values))
+        else:
+            conditions += conditions_of(field, values, given)
     if filters is not None:
         conditions += _further(fields, filters)
     return all_of(conditions)

@@ -10,7 +10,7 @@ from pydantic import BaseModel as Schema
 from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from fastrdb import Crud
+from fastrdb import Crud, NotFound, ReadOptions
 from fastrdb.context import actor, tenant
 from tests.people import People, Person, PersonChange, PersonIn, PersonOut, people_in
 
@@ -20,6 +20,9 @@ async def people(database_url: str) -> AsyncIterator[People]:
     """An empty database, once PostgreSQL and once SQLite."""
     async with people_in(database_url) as people:
         yield people
+
+
+EVERY_ROW = ReadOptions(include_deleted=True)
 
 
 def by(row: Any) -> tuple[str | None, str | None, str | None]:
@@ -172,7 +175,9 @@ async def test_conditions_by_statement_and_by_crud(people: People) -> None:
             found = (await session.scalars(select(Person.name).where(condition).order_by(Person.name))).all()
             assert found == names.split(), names
             for _ in range(2):  # loaded, and from the cache
-                rows = await people.crud.get_multi(db=people.db, redis=people.cache, where=condition, order_by="name")
+                rows = await people.crud.get_multi(
+                    db=people.db, redis=people.cache, where=condition, order_by="name", options=EVERY_ROW
+                )
                 assert [row.name for row in rows] == names.split(), names
 
 
@@ -186,8 +191,10 @@ async def test_soft_delete_and_restore_are_stored(people: People) -> None:
     async with people.db.begin() as session:
         (await session.get_one(Person, made.id)).soft_delete(at)
     await people.crud.invalidate(people.cache, id=made.id)
-    found = await people.get(made.id)
+    found = await people.crud.get(db=people.db, redis=people.cache, id=made.id, options=EVERY_ROW)
     assert (found.is_active, found.deleted_at) == (False, at)
+    with pytest.raises(NotFound):
+        await people.get(made.id)
     async with people.db.begin() as session:
         (await session.get_one(Person, made.id)).restore()
     assert (await people.stored(made.id)).is_active
@@ -200,7 +207,7 @@ async def test_responses_can_show_whether_a_row_is_deleted(people: People) -> No
         name: str
         is_deleted: bool
 
-    made, crud = await people.create(), Crud(Person, Marked, "marked:{id}")
+    made, crud = await people.create(), Crud(Person, Marked, "marked:{id}", tenant=False)
     for _ in range(2):
         assert await crud.get(db=people.db, redis=people.cache, id=made.id) == Marked(name="Ann", is_deleted=False)
 

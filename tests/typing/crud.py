@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fastrdb import Cache, ChildrenChange, Crud, Explanation, FastRDB, PaginatedResponse
+from fastrdb import Cache, ChildrenChange, Crud, Explanation, FastRDB, PaginatedResponse, ReadOptions
 
 
 class Base(DeclarativeBase):
@@ -58,7 +58,10 @@ async def results(session: AsyncSession, factory: async_sessionmaker[AsyncSessio
     assert_type(await users.get_json(db=factory, redis=cache, email="a"), bytes)
     assert_type(await users.update(db=factory, redis=cache, obj_in=UserUpdate(email="b"), email="a"), UserResponse)
     assert_type(await users.delete(db=factory, redis=cache, email="a"), None)
-    assert_type(await users.exists(db=factory, redis=cache, email="a"), bool)
+    assert_type(await users.restore(db=factory, redis=cache, email="a"), UserResponse)
+    assert_type(await users.purge(db=factory, redis=cache, email="a"), None)
+    assert_type(users.all_tenants(), Crud[User, UserCreate, UserUpdate, UserResponse])
+    assert_type(await users.exists(db=factory, redis=cache, email="a", options=ReadOptions(only_deleted=True)), bool)
     assert_type(
         await users.create_multi(db=factory, redis=cache, instances=[UserCreate(email="a")]), list[UserResponse]
     )

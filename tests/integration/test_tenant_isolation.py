@@ -1,0 +1,366 @@
+"""Whatever a tenant tries, by any public method, with a cache and without: another tenant's row is not there."""
+
+import asyncio
+import inspect
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import nullcontext
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import ColumnElement, select, text, true
+
+from fastrdb import Crud, EmptyInput, NotFound, ReadOptions, TenantMismatch, TenantRequired, UniqueViolation
+from fastrdb.context import tenant
+from tests.policies import TEMPLATES, Doc, DocChange, DocCrud, DocIn, DocOut, Shelf, doc_crud, shelf_in
+
+EVERY, TRASH = ReadOptions(include_deleted=True), ReadOptions(only_deleted=True)
+
+
+@dataclass
+class Attack:
+    """Tenant B at work on a row of tenant A.
+
+    Attributes:
+        given: What every call of B takes: database, cache, and the tenant, where it is no context's.
+        theirs: Rows of A, one of them deleted.
+        own: B's only row.
+        victim: A.
+        hits: Whether all that A has cached is there.
+        around: B works inside of a context.
+    """
+
+    crud: DocCrud
+    given: dict[str, Any]
+    theirs: list[DocOut]
+    own: DocOut
+    victim: str
+    hits: Callable[[], Awaitable[bool]]
+    around: bool
+
+    @property
+    def whose(self) -> dict[str, Any]:
+        """The tenant among the keywords, where it is said so."""
+        return {key: value for key, value in self.given.items() if key == "tenant_id"}
+
+    @property
+    def keys(self) -> list[dict[str, Any]]:
+        """Ways to name a row of A."""
+        found: list[dict[str, Any]] = []
+        for row in (self.theirs[0], self.theirs[-1]):
+            found += [{"id": row.id}, {"slug": row.slug}, {"id": row.id, "where": Doc.tenant_id == self.victim}]
+            found += [{"id": row.id, "filters": [{"tenant_id": self.victim}, {"title": row.title}]}]
+        return found
+
+    @property
+    def wide(self) -> list[dict[str, Any]]:
+        """Ways to ask for rows of all tenants; what they may find besides B's own is nothing."""
+        found: list[dict[str, Any]] = [{}, {"id": {">": 0}}, {"where": true()}, {"where": Doc.tenant_id == self.victim}]
+        found += [{"filters": [{"tenant_id": self.victim}, {"title": "t"}]}, {"where": Doc.id.in_(select(Doc.id))}]
+        return [{**each, "options": (None, EVERY)[at % 2]} for at, each in enumerate(found)]
+
+    @property
+    def those(self) -> ColumnElement[bool]:
+        """The condition that a row is one of A's; by its key, since a collation may take A's name for B's."""
+        return Doc.id.in_([row.id for row in self.theirs])
+
+    async def refused(self, call: Callable[..., Any], *errors: type[Exception], **arguments: Any) -> None:
+        """The call raises one of these."""
+        with pytest.raises(errors):
+            await call(**{**self.given, **arguments})
+
+    async def as_victim(self, call: Callable[..., Any], **arguments: Any) -> None:
+        """The call cannot name A's tenant from within B's context. Outside of any, whom to name is the program's."""
+        if self.around:
+            await self.refused(call, TenantMismatch, **{**arguments, "tenant_id": self.victim})
+
+    def only_own(self, rows: list[DocOut]) -> None:
+        """Only B's own row is there."""
+        assert [row for row in rows if row != self.own] == []
+
+
+async def _get(a: Attack) -> None:
+    for key in a.keys:
+        for options in (None, EVERY):
+            await a.refused(a.crud.get, NotFound, **key, options=options)
+    await a.as_victim(a.crud.get, id=a.theirs[0].id)
+
+
+async def _get_or_none(a: Attack) -> None:
+    for key in a.keys:
+        for options in (None, EVERY, TRASH):
+            assert await a.crud.get_or_none(**a.given, **key, options=options) is None
+
+
+async def _get_json(a: Attack) -> None:
+    for key in a.keys:
+        await a.refused(a.crud.get_json, NotFound, **key, options=EVERY)
+
+
+async def _exists(a: Attack) -> None:
+    for key in a.keys:
+        assert await a.crud.exists(**a.given, **key, options=EVERY) is False
+    assert await a.crud.exists(**a.given, where=a.those) is False
+
+
+async def _get_multi(a: Attack) -> None:
+    for question in a.wide:
+        for page in (1, 2):
+            order = (None, "tenant_id")[page % 2]
+            a.only_own(await a.crud.get_multi(**a.given, **question, folder=1, limit=2, page=page, order_by=order))
+    await a.as_victim(a.crud.get_multi, folder=1)
+
+
+async def _get_multi_json(a: Attack) -> None:
+    for question in a.wide:
+        found = await a.crud.get_multi_json(**a.given, **question, folder=1)
+        a.only_own([DocOut(**row) for row in json.loads(found)])
+
+
+async def _count(a: Attack) -> None:
+    for question in a.wide:
+        assert await a.crud.count(**a.given, **question, folder=1) <= 1
+    assert await a.crud.count(**a.given, where=a.those, folder=1) == 0
+
+
+async def _page(a: Attack) -> None:
+    for question in a.wide:
+        page = await a.crud.page(**a.given, **question, folder=1, limit=1)
+        a.only_own(page.data)
+        assert page.total <= 1
+
+
+async def _paginate(a: Attack) -> None:
+    assert a.crud.paginate([a.own]).data == [a.own]
+
+
+async def _create(a: Attack) -> None:
+    mine = DocIn(slug="forged", tenant_id=a.victim)  # type: ignore[call-arg]
+    await a.refused(a.crud.create, TenantMismatch, obj_in=mine)
+    await a.as_victim(a.crud.create, obj_in=DocIn(slug="forged"))
+    over = DocIn(slug="over", id=a.theirs[0].id)  # type: ignore[call-arg]
+    await a.refused(a.crud.create, UniqueViolation, obj_in=over)
+
+
+async def _create_multi(a: Attack) -> None:
+    mine = [DocIn(slug="forged"), DocIn(slug="forged", tenant_id=a.victim)]  # type: ignore[call-arg]
+    await a.refused(a.crud.create_multi, TenantMismatch, instances=mine)
+    await a.as_victim(a.crud.create_multi, instances=mine[:1])
+    over = DocIn(slug="over", id=a.theirs[0].id)  # type: ignore[call-arg]
+    await a.refused(a.crud.create_multi, UniqueViolation, instances=[over])
+
+
+async def _update(a: Attack) -> None:
+    for key in a.keys:
+        await a.refused(a.crud.update, NotFound, obj_in=DocChange(title="mine"), **key)
+        await a.refused(a.crud.update, NotFound, obj_in=DocChange(title="mine", version=9), **key)  # type: ignore[call-arg]
+    moved = DocChange(title="mine", tenant_id=a.victim)  # type: ignore[call-arg]
+    await a.refused(a.crud.update, TenantMismatch, obj_in=moved, id=a.own.id)
+    nobody = DocChange(title="mine", tenant_id=None)  # type: ignore[call-arg]
+    await a.refused(a.crud.update, TenantMismatch, obj_in=nobody, id=a.own.id)
+
+
+async def _removal(a: Attack, call: Callable[..., Any]) -> None:
+    for key in a.keys:
+        await a.refused(call, NotFound, **key)
+    await a.refused(call, NotFound, where=a.those)
+    await a.refused(call, EmptyInput)
+    await a.as_victim(call, id=a.theirs[0].id)
+
+
+async def _invalidate(a: Attack) -> None:
+    redis = a.given["redis"]
+    for row in a.theirs:
+        every: dict[str, Any] = {"id": row.id, "slug": row.slug, "folder": row.folder}
+        await a.crud.invalidate(redis, **every, **a.whose)
+        assert await a.hits()
+        if a.around:
+            with pytest.raises(TenantMismatch):
+                await a.crud.invalidate(redis, **every, tenant_id=a.victim)
+    for pattern in (None, "doc:*"):
+        with pytest.raises(TenantRequired):
+            await a.crud.invalidate(redis, pattern)
+    assert await a.hits()
+
+
+async def _clear(a: Attack) -> None:
+    with pytest.raises(TenantRequired):
+        await a.crud.clear(a.given["redis"])
+    assert await a.hits()
+
+
+async def _explain(a: Attack) -> None:
+    redis, db = a.given["redis"], a.given["db"]
+    if redis is None:
+        return
+    for row in a.theirs:
+        found = await a.crud.explain(redis, db, id=row.id, **a.whose)
+        unknown = await a.crud.explain(redis, db, id=999_999, **a.whose)
+        assert found.state == unknown.state
+        assert [found.life_ms, found.age_ms, found.held_until_ms] == [None, None, {}]
+        if a.around:
+            with pytest.raises(TenantMismatch):
+                await a.crud.explain(redis, db, id=row.id, tenant_id=a.victim)
+
+
+async def _all_tenants(a: Attack) -> None:
+    """The way out leaves nothing behind."""
+    everybody = a.crud.all_tenants()
+    given = {key: value for key, value in a.given.items() if key != "tenant_id"}
+    assert len(await everybody.get_multi(**given, options=EVERY)) == len(a.theirs) + 1
+    assert await everybody.get(**given, id=a.theirs[0].id) == a.theirs[0]
+    await _get_or_none(a)
+    await _get_multi(a)
+
+
+ATTACKS: dict[str, Callable[[Attack], Awaitable[None]]] = {
+    "get": _get,
+    "get_or_none": _get_or_none,
+    "get_json": _get_json,
+    "exists": _exists,
+    "get_multi": _get_multi,
+    "get_multi_json": _get_multi_json,
+    "count": _count,
+    "page": _page,
+    "paginate": _paginate,
+    "create": _create,
+    "create_multi": _create_multi,
+    "update": _update,
+    "delete": lambda a: _removal(a, a.crud.delete),
+    "restore": lambda a: _removal(a, a.crud.restore),
+    "purge": lambda a: _removal(a, a.crud.purge),
+    "invalidate": _invalidate,
+    "clear": _clear,
+    "explain": _explain,
+    "all_tenants": _all_tenants,
+}
+
+
+def test_every_public_method_is_tried() -> None:
+    """A method that is not attacked here fails this test: write its attack."""
+    public = {name for name, _ in inspect.getmembers(Crud, inspect.isfunction) if not name.startswith("_")}
+    assert public == ATTACKS.keys()
+
+
+def tenant_ids() -> st.SearchStrategy[str]:
+    """Ids of tenants that databases, keys and patterns might take for others."""
+    letters = st.sampled_from([*"aAáä%:*?{}~_ /'", "\\", "a\u0301", "\u200b", "\U0001f600"])
+    return st.lists(letters, min_size=1, max_size=4).map("".join).filter(lambda found: found.strip() != "")
+
+
+PAIRS = st.one_of(
+    st.sampled_from([("acme", "ACME"), ("acme", "acme "), ("a", "a%3Aa"), ("á", "a\u0301"), ("ss", "ß"), ("1", "01")]),
+    st.tuples(tenant_ids(), tenant_ids()).filter(lambda pair: pair[0] != pair[1]),
+)
+
+
+class Victim:
+    """Tenant A, with two rows and a deleted one, of which it has read all that there is to read."""
+
+    def __init__(self, shelf: Shelf, crud: DocCrud, name: str, redis: Any) -> None:
+        self.shelf, self.crud, self.name = shelf, crud, name
+        self.given: dict[str, Any] = {"db": shelf.factory, "redis": redis, "tenant_id": name}
+        self.rows: list[DocOut] = []
+
+    async def arrive(self) -> None:
+        """Insert the rows."""
+        made = [await self.crud.create(**self.given, obj_in=DocIn(slug=slug)) for slug in ("a", "b", "c")]
+        await self.crud.delete(**self.given, id=made[2].id)
+        trash = await self.crud.get(**self.given, id=made[2].id, options=TRASH)
+        self.rows = [*made[:2], trash]
+
+    async def look(self) -> list[Any]:
+        """Read everything."""
+        by_slug = [await self.crud.get_or_none(**self.given, slug=row.slug) for row in self.rows]
+        return [*by_slug, *await self.look_again()]
+
+    async def look_again(self) -> list[Any]:
+        """Read what other tenants' writes do not age: all but rows by a text that is no unique key."""
+        crud, given = self.crud, self.given
+        rows = [await crud.get_or_none(**given, id=row.id) for row in self.rows]
+        listed = await crud.get_multi(**given, folder=1, options=EVERY)
+        return [rows, listed, await crud.get_multi(**given, folder=1), await crud.count(**given, folder=1)]
+
+    async def hits(self) -> bool:
+        """Whether everything comes from the cache, if there is one."""
+        return self.given["redis"] is None or await self.shelf.is_hit(self.look_again)
+
+
+async def attack(shelf: Shelf, name: str, templates: str, pair: tuple[str, str], saying: str, cached: bool) -> None:
+    """Let B try one method, and look whether A notices."""
+    async with shelf.engine.begin() as connection:
+        await connection.execute(text("DELETE FROM docs"))
+    await shelf.loose.invalidate(shelf.cache)
+    redis = shelf.cache if cached else None
+    crud = doc_crud(**TEMPLATES[templates])
+    victim = Victim(shelf, crud, pair[0], redis)
+    await victim.arrive()
+    own = await crud.create(db=shelf.factory, redis=redis, obj_in=DocIn(slug="own"), tenant_id=pair[1])
+    before = await victim.look()
+    assert await victim.look() == before
+    assert await victim.hits()
+    keywords = {} if saying == "context" else {"tenant_id": pair[1]}
+    given = {"db": shelf.factory, "redis": redis, **keywords}
+    around = saying != "keyword"
+    outside = copy_context()
+
+    async def hits() -> bool:
+        return await asyncio.create_task(victim.hits(), context=outside)
+
+    with tenant(pair[1]) if around else nullcontext():
+        await ATTACKS[name](Attack(crud, given, victim.rows, own, pair[0], hits, around))
+    assert await victim.look() == before
+    async with shelf.factory() as session:
+        stored = (await session.scalars(select(Doc).order_by(Doc.id))).all()
+    assert [DocOut.model_validate(row) for row in stored] == [*victim.rows, own]
+
+
+DRAWN = {
+    "templates": st.sampled_from(sorted(TEMPLATES)),
+    "pair": PAIRS,
+    "saying": st.sampled_from(["context", "keyword", "both"]),
+    "cached": st.sampled_from([True, False]),
+}
+FEW = settings(max_examples=2, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+@pytest.fixture
+async def shelf(database_url: str) -> AsyncIterator[Shelf]:
+    """An empty shelf, on each database."""
+    async with shelf_in(database_url, "memory://") as shelf:
+        yield shelf
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@FEW
+@given(**DRAWN)
+async def test_no_method_reaches_another_tenants_row(shelf: Shelf, name: str, **drawn: Any) -> None:
+    """By no method can a tenant see, count, change, delete, page into, explain or evict what is another's."""
+    await attack(shelf, name, **drawn)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+async def test_names_that_collations_take_for_one(shelf: Shelf, cached: bool) -> None:
+    """Tenants whose names differ in case, accents or trailing blanks only are strangers, on MariaDB, too."""
+    for pair in (("acme", "ACME"), ("acme", "acme "), ("á", "a")):
+        for name in ("get_or_none", "get_multi", "count", "update", "delete"):
+            await attack(shelf, name, "without", pair, "both", cached)
+
+
+async def test_advanced_alchemy_gave_tenant_2_the_cached_row_of_tenant_1(shelf: Shelf) -> None:
+    """There the tenant's condition is not in the key, so that the second tenant gets the first one's row and list."""
+    crud, given = shelf.crud, shelf.given
+    made = await shelf.make()
+    with tenant("acme"):
+        assert await shelf.cached(lambda: crud.get(**given, id=made.id)) == made
+        assert await shelf.cached(lambda: crud.get_multi(**given)) == [made]
+        assert await shelf.cached(lambda: crud.count(**given)) == 1
+    with tenant("other"):
+        for _ in range(2):
+            assert await crud.get_or_none(**given, id=made.id) is None
+            assert await crud.get_multi(**given) == []
+            assert await crud.count(**given) == 0
