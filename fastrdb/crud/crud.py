@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from .bulk import Bulk
+from .by_keys import ByKeys
 from .core import C, M, R, U
 from .invalidation import Invalidation
 from .pages import Pages
-from .rows import Rows
 
 
-class Crud(Rows[M, C, U, R], Bulk[M, C, U, R], Pages[M, C, U, R], Invalidation[M, C, U, R]):
+class Crud(ByKeys[M, C, U, R], Bulk[M, C, U, R], Pages[M, C, U, R], Invalidation[M, C, U, R]):
     """One object per model, whose methods read through a cache that is never older than the last write.
 
     ``Crud[Model, CreateSchema, UpdateSchema, ResponseSchema](Model, ResponseSchema, pattern=…, list_pattern=…)``.

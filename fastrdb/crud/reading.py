@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 from sqlalchemy import ColumnElement, Row, Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from ..cache.cache import Cache
 from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
 from ..db.sessions import answers_from_cache
 from ..errors import CacheUnavailable, UsageError
@@ -92,24 +93,13 @@ class Reading(Core[M, C, U, R]):
         reason: str | None = None,
     ) -> T:
         """Answer from the cache where that is allowed, else load; *reason* is why it is not, if that is known."""
-        db, place, cache, _, sight = sources
+        db, place, cache, _, _ = sources
         if cache is None:
             return (await load(False)).answer
-        if sight is not None:
-            reason = reason or sight.reason
-        if reason is not None:
-            cache.stats.count(f"bypass: {reason}")
+        if (barred := self._barred(sources, cache, reason)) is not None:
+            cache.stats.count(f"bypass: {barred}")
             return (await load(False)).answer
-        waits = True
-        if isinstance(db, AsyncSession):
-            if not answers_from_cache(db, place):
-                cache.stats.count("bypass: the session has changes, or its own connection")
-                return (await load(False)).answer
-            waits = not db.in_transaction()
-        if cache.undelivered or not cache.serves:
-            reason = "an invalidation is not delivered yet" if cache.serves else "switched off"
-            cache.stats.count(f"bypass: {reason}")
-            return (await load(False)).answer
+        waits = not (isinstance(db, AsyncSession) and db.in_transaction())
         store = cache.store
         try:
             found = await store.read(entry, scope.tokens, bulk=bulk)
@@ -126,6 +116,19 @@ class Reading(Core[M, C, U, R]):
             self._layout.life_ms(entry), self._layout.negative_ms, bulk, waits,
         )  # fmt: skip
         return await miss(cache, ask, found, load, decode)
+
+    def _barred(self, sources: Sources, cache: Cache, reason: str | None) -> str | None:
+        """Say why the cache may not answer this call; ``None`` if it may. *reason* is why not, if that is known."""
+        db, place, _, _, sight = sources
+        if sight is not None:
+            reason = reason or sight.reason
+        if reason is not None:
+            return reason
+        if isinstance(db, AsyncSession) and not answers_from_cache(db, place):
+            return "the session has changes, or its own connection"
+        if cache.undelivered or not cache.serves:
+            return "an invalidation is not delivered yet" if cache.serves else "switched off"
+        return None
 
     async def _fetch(
         self, sources: Sources, query: Query, parameters: Mapping[str, Any], build: Any
