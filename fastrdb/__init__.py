@@ -3,10 +3,13 @@
 from .cache.cache import Cache
 from .cache.stats import Stats
 from .crud.arguments import UNSET
+from .crud.committed import Committed, RowChange
 from .crud.crud import Crud
 from .crud.invalidation import Explanation
 from .crud.options import ReadOptions
 from .crud.pages import PaginatedResponse
+from .crud.patching import Updated
+from .crud.warming import Warmed
 from .errors import (
     AlembicError,
     CacheClosed,
@@ -69,6 +72,7 @@ __all__ = [
     "CacheShared",
     "CacheUnavailable",
     "CheckViolation",
+    "Committed",
     "ConfigurationError",
     "Conflict",
     "ContextRefused",
@@ -99,6 +103,7 @@ __all__ = [
     "RLSError",
     "ReadOptions",
     "RedisRefused",
+    "RowChange",
     "SchemaManagementError",
     "SchemaNameRefused",
     "SerializationFailed",
@@ -113,8 +118,10 @@ __all__ = [
     "UnknownField",
     "UnknownOperator",
     "UnsupportedModel",
+    "Updated",
     "UrlRefused",
     "UsageError",
     "ValidationError",
     "ValueRefused",
+    "Warmed",
 ]

@@ -357,8 +357,9 @@ class ByKeys(Rows[M, C, U, R]):
         def build() -> Query:
             labels = [column.label(f"fastrdb_by_{name}") for name, column in zip(names, columns, strict=True)]
             statement = self._select(asked).where(_among(columns, dialect)).add_columns(*labels)
-            return Query.of(statement, by_entity=self._responses.by_entity)
+            return self._query(statement, asked)
 
+        self._check_lock(sources, asked)
         shape = ("by keys", names, dialect, asked.shape)
         query: Query = self._kept(shape, build) if asked.where is None else build()
         rows = [tuple(named.wanted[number].values()) for number in numbers]

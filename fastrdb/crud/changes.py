@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache as once
 from functools import partial
 from types import MappingProxyType
@@ -20,6 +20,8 @@ from ..errors import EmptyInput, KeyMismatch, MultipleFound, UnknownField, Usage
 from ..writes.templates import templates_of
 from ..writes.touched import Through
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
+from .committed import Change as Told
+from .committed import Kind, RowChange
 from .core import C, M, R, U
 from .execution import Query, read_back
 from .keyspace import key_of_row
@@ -57,7 +59,7 @@ class Changes(Versions[M, C, U, R]):
             UnknownField, ValueRefused: A field is no column, or its value does not fit.
         """
         sources = await self._asked_sources(db, redis)
-        values = self._create_values(_schema_object(obj_in), key)
+        values = self._create_values(schema_object(obj_in), key)
         expected = {name: self._model.values[name].coerce(value) for name, value in key.items()}
 
         def statements(connection: Connection, session: Session) -> Done[R]:
@@ -66,7 +68,9 @@ class Changes(Versions[M, C, U, R]):
             image = returned.image(row)
             self._compare(expected, image)
             answer = self._answer(connection, row, returned)
-            return Done(answer, self._written(sources, [image], answer))
+            written = self._written(sources, [image], answer)
+            self._announced(written, "create", [(None, image)])
+            return Done(answer, written)
 
         return await self._writer(sources, commit).run(sources.db, statements)
 
@@ -99,7 +103,7 @@ class Changes(Versions[M, C, U, R]):
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused it.
         """
         sources = await self._asked_sources(db, redis)
-        values = self._update_values(_schema_object(obj_in))
+        values = self._update_values(schema_object(obj_in))
         asked = self._criterion(key, filters, where, self._seen_version(key, values))
 
         def statements(connection: Connection, session: Session) -> Done[R]:
@@ -136,6 +140,7 @@ class Changes(Versions[M, C, U, R]):
             self._forget(session, image)
             written = self._written(sources, [image], None)
             written.tables |= change.reached
+            self._announced(written, "delete", [(image, None)])
             return Done(_nothing, written)
 
         await self._writer(sources, commit).run(sources.db, statements)
@@ -226,6 +231,7 @@ class Changes(Versions[M, C, U, R]):
         self._refresh(session, before or image, row, change)
         written = self._written(sources, [image, *([before] if before is not None else [])], answer)
         written.tables |= change.reached
+        self._announced(written, "update", [(before or image, image)])
         return Done(answer, written)
 
     def _changed(
@@ -324,7 +330,9 @@ class Changes(Versions[M, C, U, R]):
 
     def _writer(self, sources: Sources, commit: bool | None) -> Writer:
         commits = self._commit if commit is None else commit
-        return Writer(sources.place, sources.cache, self._model.table, self._model.mapper, commits, self._touches)
+        return Writer(
+            sources.place, sources.cache, self._model.table, self._model.mapper, commits, self._touches, self._hooks
+        )
 
     def _written(
         self,
@@ -342,6 +350,22 @@ class Changes(Versions[M, C, U, R]):
         if answer is not None and plain and not self._triggers:
             written.through = self._through(cache, place, self._by_attribute(images[0]), answer)
         return written
+
+    def _announced(
+        self,
+        written: Written,
+        kind: Kind | None,
+        rows: Iterable[tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]] | None,
+    ) -> None:
+        """Have hooks told of the images of rows before and after a write; ``None``: they cannot be named."""
+        if not self._hooks:
+            return
+
+        def named(image: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+            return MappingProxyType(self._by_attribute(image)) if image is not None else None
+
+        changes = [RowChange(named(before), named(after)) for before, after in rows] if rows is not None else None
+        written.change = Told(kind, changes)
 
     def _through(self, cache: Cache, place: Place, row: Mapping[str, Any], answer: Callable[[], R]) -> list[Through]:
         def dump() -> bytes | None:
@@ -394,7 +418,12 @@ def _nothing() -> None:
     """Give what a delete gives."""
 
 
-def _schema_object(obj_in: BaseModel | Unset) -> BaseModel:
+def schema_object(obj_in: BaseModel | Unset) -> BaseModel:
+    """Give the schema that a write was given.
+
+    Raises:
+        UsageError: It was given none.
+    """
     if not isinstance(obj_in, BaseModel):
         given = "nothing" if obj_in is UNSET else type(obj_in).__name__
         raise UsageError(f"obj_in: {given}; pass an instance of the create or update schema")

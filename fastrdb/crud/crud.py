@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from .bulk import Bulk
-from .by_keys import ByKeys
 from .core import C, M, R, U
+from .hooks import AfterCommit
 from .invalidation import Invalidation
 from .pages import Pages
+from .patching import Patching
+from .warming import Warming
 
 
-class Crud(ByKeys[M, C, U, R], Bulk[M, C, U, R], Pages[M, C, U, R], Invalidation[M, C, U, R]):
+class Crud(
+    Warming[M, C, U, R],
+    Bulk[M, C, U, R],
+    Patching[M, C, U, R],
+    Pages[M, C, U, R],
+    Invalidation[M, C, U, R],
+    AfterCommit[M, C, U, R],
+):
     """One object per model, whose methods read through a cache that is never older than the last write.
 
     ``Crud[Model, CreateSchema, UpdateSchema, ResponseSchema](Model, ResponseSchema, pattern=…, list_pattern=…)``.

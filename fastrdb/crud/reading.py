@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, false, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..cache.cache import Cache
 from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
 from ..db.sessions import answers_from_cache
-from ..errors import CacheUnavailable, UsageError
+from ..errors import CacheUnavailable, SessionRefused, UsageError
 from ..filters import Analysis, parse
 from ..writes.templates import any_key, table_keys
 from .arguments import Asked, Filters, Sources
@@ -71,6 +71,31 @@ class Reading(Core[M, C, U, R]):
         """Give all that a row must satisfy: what the model demands, and what the caller asked for."""
         asked_for = [*self._model.criteria, *asked.filter.build(self._model.fields)]
         return asked_for if asked.where is None else [*asked_for, asked.where]
+
+    def _query(self, statement: Select[Any], asked: Asked) -> Query:
+        """Give a SELECT of rows in its forms, with the lock that the call asks for."""
+        wanted, by_entity, table = asked.options.for_update, self._responses.by_entity, self._model.table
+        if not wanted:
+            return Query.of(statement, by_entity=by_entity)
+        nowait, skip = wanted == "nowait", wanted == "skip_locked"
+        locking = statement.with_for_update(of=table, nowait=nowait, skip_locked=skip)
+        keys = {column.key: column for column in table.primary_key.columns}
+        return Query.of(locking, by_entity=by_entity)._replace(lock=update(table).where(false()).values(keys))
+
+    def _check_lock(self, sources: Sources, asked: Asked) -> None:
+        """Refuse to lock what could not stay locked."""
+        wanted = asked.options.for_update
+        if not wanted:
+            return
+        if not isinstance(sources.db, AsyncSession):
+            raise SessionRefused("db: for_update with a factory would lock nothing; pass a session, and commit it")
+        if wanted is not True and sources.place.dialect == "sqlite":
+            raise UsageError(f"for_update: {wanted!r}; SQLite locks no rows: pass True, which locks the database")
+
+    def _refuse_lock(self, asked: Asked) -> None:
+        """Refuse options that lock rows where none is read."""
+        if asked.options.for_update:
+            raise UsageError("options: for_update locks rows, and this method reads none; use get or get_multi")
 
     def _build(self, row: Row[Any]) -> tuple[R, dict[str, Any]]:
         """Make a row a response, and its hidden columns a dict."""

@@ -105,6 +105,7 @@ class Rows(Reading[M, C, U, R]):
             except MultipleFound:
                 return True
         asked = self._asked(key, filters, where, options)
+        self._refuse_lock(asked)
         sources = await self._asked_sources(db, redis, asked.tables)
         statement = self._conditioned(select(1).select_from(self._model.table), asked).limit(1)
         rows, _ = await self._fetch(sources, Query.of(statement), asked.params, tuple)
@@ -151,7 +152,7 @@ class Rows(Reading[M, C, U, R]):
             asked = self._asked(key, filters, where, options)
             sources = self._widened(sources, asked.tables) if asked.tables else sources
             entry, scope, listed = self._narrow(keys, key, entry, asked, sources.sight)
-            reason = reason or asked.uncacheable
+            reason = reason or asked.uncacheable or ("the row is locked" if asked.options.for_update else None)
         return sources, entry, row_entry, scope, listed, reason
 
     async def _get_once_asked(self, db: MaybeDatabase, redis: MaybeRedis, *arguments: Any) -> Any:
@@ -177,8 +178,10 @@ class Rows(Reading[M, C, U, R]):
     async def _load_row(
         self, sources: Sources, asked: Asked, keys: RowKeys | None, entry: bytes, *, may_store: bool
     ) -> Loaded[R | None]:
+        self._check_lock(sources, asked)
+
         def build() -> Query:
-            return Query.of(self._select(asked).limit(2), by_entity=self._responses.by_entity)
+            return self._query(self._select(asked).limit(2), asked)
 
         query: Query = self._kept(("row", asked.shape), build) if asked.where is None else build()
         rows, fresh = await self._fetch(sources, query, asked.params, self._build)
