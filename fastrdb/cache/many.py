@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 K = TypeVar("K")
 
+MOST_KEYS = 256  # of one MGET
 MOST_COMMANDS = 1_000  # that are sent at once: all of them have to be answered in time
 
 _NOBODY_WAITS = "bypass: someone else loads, in a transaction nobody waits"
@@ -54,18 +55,33 @@ class Missing(Generic[T]):
 
 
 async def look(cache: Cache, wanted: Sequence[tuple[bytes, tuple[bytes, ...]]]) -> list[Found | None]:
-    """Read entries, each with the tokens of its scopes, in shared round trips; ``None`` where nobody answered."""
-    store = cache.store
-    reads = [asyncio.ensure_future(store.read(entry, tokens)) for entry, tokens in wanted]
-    found: list[Found | None] = []
+    """Read entries, each with the tokens of its scopes, in shared round trips; ``None`` where nobody answered.
+
+    Entries of equal scopes are asked for as if they were tokens of the first: that costs a future for all of them.
+    """
+    scopes: dict[tuple[bytes, ...], list[int]] = {}
+    for number, (_, tokens) in enumerate(wanted):
+        scopes.setdefault(tokens, []).append(number)
+    parts: list[tuple[tuple[bytes, ...], list[int]]] = []
+    for tokens, numbers in scopes.items():
+        most = max(1, MOST_KEYS - len(tokens))
+        parts += [(tokens, numbers[start : start + most]) for start in range(0, len(numbers), most)]
+    reads: list[asyncio.Future[Found]] = []
+    for tokens, numbers in parts:
+        first, *rest = [wanted[number][0] for number in numbers]
+        reads.append(asyncio.ensure_future(cache.store.read(first, (*tokens, *rest) if rest else tokens)))
+    found: list[Found | None] = [None] * len(wanted)
     try:
-        for read in reads:
+        for (tokens, numbers), read in zip(parts, reads, strict=True):
             try:
-                found.append(await read)
+                entry, cells = await read
             except CacheUnavailable:
-                found.append(None)
+                continue
+            of_scope = cells[: len(tokens)]
+            for number, cell in zip(numbers, (entry, *cells[len(tokens) :]), strict=True):
+                found[number] = cell, of_scope
     finally:
-        for read in reads[len(found) :]:  # none, unless this is cancelled, or the cache was closed
+        for read in reads:  # done, unless this is cancelled, or the cache was closed
             read.cancel()
             read.add_done_callback(_forget)
     return found

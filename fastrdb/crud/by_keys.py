@@ -16,6 +16,7 @@ from ..cache.many import Missing, look, miss_many
 from ..cache.reads import NULL, Ask, Loaded, hit
 from ..errors import InputError, KeysNotFound, MissingKeyField, MultipleFound, UnknownField, UsageError, ValueRefused
 from ..filters import MAX_VALUES, unrounded
+from ..values import ColumnValues
 from ..writes.templates import table_keys
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
 from .arrays import item_type
@@ -28,10 +29,11 @@ from .rows import Rows, Spot
 
 T = TypeVar("T")
 
-Ident = tuple[str, ...]
+Ident = tuple[Any, ...]
 OnMissing = Literal["skip", "none", "raise"]
 _MISSING = ("skip", "none", "raise")
 _KEYS = "fastrdb_keys"
+_AT_ONCE = 1_000  # rows that are validated without a look at anything else
 _IGNORED = re.compile(r"[^a-z1-9]")  # cases, blanks, punctuation, leading zeros
 
 
@@ -41,7 +43,7 @@ class Fetched(NamedTuple):
     Attributes:
         response: What the caller gets.
         hidden: Its hidden columns.
-        ident: The canonical texts of its key fields; ``None`` where the column has a value that it cannot have.
+        ident: As in ``Keys``; ``None`` where a column has a value that it cannot have.
     """
 
     response: Any
@@ -56,7 +58,7 @@ class Keys:
     Attributes:
         names: Their fields, in the order of the model's.
         wanted: The fields of each key, coerced.
-        idents: The canonical texts of each.
+        idents: What two equal keys have in common: of each field the value, or the canonical text of an inexact one.
         places: For each key that was given, its number here.
         given: The keys as they were given.
     """
@@ -154,23 +156,26 @@ class ByKeys(Rows[M, C, U, R]):
         if not given:
             return Keys((), [], [], [], [])
         names = self._names_of(cast("Sequence[Mapping[str, Any]]", given)) if mappings else (self._single_field(),)
-        return self._keys(names, given if mappings else [{names[0]: each} for each in given], given)
+        columns = [[each[name] for each in given] for name in names] if mappings else [given]
+        return self._keys(names, columns, given)
 
-    def _keys(self, names: tuple[str, ...], mappings: Sequence[Mapping[str, Any]], given: list[Any]) -> Keys:
+    def _keys(self, names: tuple[str, ...], columns: Sequence[Sequence[Any]], given: list[Any]) -> Keys:
+        """Read keys by the columns of their values."""
         values = [self._model.values[name] for name in names]
-        wanted: list[dict[str, Any]] = []
-        places: list[int] = []
+        coerced = [list(map(each.coerce, column)) for each, column in zip(values, columns, strict=True)]
+        for each, column in zip(values, coerced, strict=True):
+            if None in column:
+                raise ValueRefused(each.name, "a value in a key: NULL equals nothing", None)
+        idents: list[Ident] = list(zip(*map(_identified, values, coerced), strict=True))
         known: dict[Ident, int] = {}
-        for mapping in mappings:
-            coerced = [each.coerce(mapping[each.name]) for each in values]
-            if None in coerced:
-                raise ValueRefused(names[coerced.index(None)], "a value in a key: NULL equals nothing", None)
-            ident = tuple([each.text(value) for each, value in zip(values, coerced, strict=True)])
-            place = known.setdefault(ident, len(known))
-            if place == len(wanted):
-                wanted.append(dict(zip(names, coerced, strict=True)))
-            places.append(place)
-        return Keys(names, wanted, list(known), places, given)
+        places = [known.setdefault(ident, len(known)) for ident in idents]
+        rows = list(zip(*coerced, strict=True))
+        if len(known) < len(rows):
+            first: dict[int, tuple[Any, ...]] = {}
+            for place, row in zip(places, rows, strict=True):
+                first.setdefault(place, row)
+            rows = list(first.values())
+        return Keys(names, [dict(zip(names, row, strict=True)) for row in rows], list(known), places, given)
 
     def _names_of(self, keys: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         """Give the fields of keys that are mappings: the same for all, those of a template or of the primary key."""
@@ -239,6 +244,7 @@ class ByKeys(Rows[M, C, U, R]):
         looked = await look(cache, [(entry, scope.tokens) for _, entry, _, scope, _, _ in spots])
         epoch, decode = cache.store.epoch, self._responses.load
         answers: list[R | None] = [None] * len(spots)
+        hits: list[tuple[int, bytes]] = []
         missing: list[Missing[R | None]] = []
         unreachable: list[int] = []
         for number, (found, spot) in enumerate(zip(looked, spots, strict=True)):
@@ -252,7 +258,12 @@ class ByKeys(Rows[M, C, U, R]):
                 continue
             cache.stats.hits += 1
             if raw is not NULL:
-                answers[number] = decode(raw)
+                hits.append((number, raw))
+        for start in range(0, len(hits), _AT_ONCE):
+            part = hits[start : start + _AT_ONCE]
+            together = b"[" + b",".join([raw for _, raw in part]) + b"]"
+            for (number, _), response in zip(part, self._responses.load_list(together), strict=True):
+                answers[number] = response
         if missing:
             keeps = isinstance(sources.db, AsyncSession)
             answered = await miss_many(cache, missing, load, decode, keeps=keeps)
@@ -375,19 +386,26 @@ class ByKeys(Rows[M, C, U, R]):
         def build(row: Row[Any]) -> Fetched:
             response, hidden = self._build(row)
             try:
-                texts = [each.text(each.coerce(row[first + at])) for at, each in enumerate(values)]
+                coerced = [[each.coerce(row[first + at])] for at, each in enumerate(values)]
+                (ident,) = zip(*map(_identified, values, coerced), strict=True)
             except InputError:
                 return Fetched(response, hidden, None)
-            return Fetched(response, hidden, tuple(texts))
+            return Fetched(response, hidden, ident)
 
         return build
 
 
+def _identified(values: ColumnValues, coerced: Sequence[Any]) -> Sequence[Any]:
+    """Give what equal values of a column have in common: themselves, where the database compares as Python does."""
+    return coerced if values.exact else list(map(values.text, coerced))
+
+
 def _folded(ident: Ident) -> Ident | None:
     """Give what texts have in common that some collation takes for equal; ``None`` where that cannot be told."""
-    if not all(text.isascii() for text in ident):
+    texts = list(map(str, ident))
+    if not all(text.isascii() for text in texts):
         return None
-    return tuple([_IGNORED.sub("", text.lower()) for text in ident])
+    return tuple([_IGNORED.sub("", text.lower()) for text in texts])
 
 
 def _among(columns: Sequence[Any], dialect: str) -> ColumnElement[bool]:

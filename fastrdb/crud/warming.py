@@ -129,13 +129,13 @@ class Warming(ByKeys[M, C, U, R]):
     async def _warm(self, sources: Sources, keys: RowKeys, rows: Sequence[Mapping[str, Any]]) -> int:
         """Put rows into the cache under one template; give how many values were stored."""
         fields = keys.bound.columns
-        wanted = [{name: row[name] for name in fields} for row in rows if all(row[name] is not None for name in fields)]
+        wanted = [row for row in rows if all(row[name] is not None for name in fields)]
         cache = sources.cache
         if cache is None or not wanted:
             return 0
         plain = self._asked({}, None, None)
         try:
-            named = self._keys(tuple(fields), wanted, wanted)
+            named = self._keys(fields, [[row[name] for row in wanted] for name in fields], wanted)
         except InputError:  # a value that no caller could ask for, as SQLite may have it
             return 0
         spots = [self._spot(sources, keys, key, None, None, None) for key in named.wanted]
