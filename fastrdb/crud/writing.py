@@ -148,12 +148,8 @@ class Writer:
         alone: bool,
     ) -> tuple[T, Effects | None]:
         connection = connect(session, self.mapper)
-        if self.cache is None and not (self.hooks and place_of(connection, self.place).autocommit):
-            answer, written = self._translated(statements, connection, session)
-            self._note(session, written)
-            if self.hooks and not ours:
-                follow(session, None)
-            return answer(), None
+        if self.cache is None and not self.hooks:
+            return self._translated(statements, connection, session).answer(), None
         place = place_of(connection, self.place)
         if place.autocommit:
             return self._autocommit(statements, connection, session, place), None
@@ -163,6 +159,7 @@ class Writer:
             answer, written = self._translated(statements, connection, session)
         except BaseException as error:
             if not ours and _may_stay(error, effects.transaction.writes - before):
+                self._note(session, Written())
                 self._record(effects, Written(everything=True, tables=self._reached()))
                 self._tie(session, effects, ours)
             raise

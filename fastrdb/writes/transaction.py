@@ -78,10 +78,10 @@ async def conclude(effects: Effects, error: BaseException | None) -> None:
         effects.leave()
 
 
-def follow(session: Session, effects: Effects | None) -> None:
+def follow(session: Session, effects: Effects) -> None:
     """Release, and tell what there is to tell, when the caller's transaction has ended."""
     following: list[Effects] = session.info.setdefault(_KEY, [])
-    if effects is not None and effects not in following:
+    if effects not in following:
         following.append(effects)
     if not event.contains(session, "after_transaction_end", _on_end):
         event.listen(session, "after_commit", _on_commit)

@@ -9,8 +9,8 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.util import await_only
 
-from fastrdb import Committed, RowChange, UniqueViolation, UsageError
-from tests.models import User, UserChange, UserIn, named
+from fastrdb import Committed, KeyMismatch, RowChange, UniqueViolation, UsageError
+from tests.models import User, UserChange, UserIn, named, user_crud
 from tests.world import ANN, BOB, World, until
 
 
@@ -218,6 +218,28 @@ async def test_a_cancelled_caller_loses_neither_release_nor_hook(world: World, t
         await task
     assert told.kinds == [["update"]]
     assert (await world.read()).name == "new"
+
+
+@pytest.mark.parametrize("cached", [True, False])
+async def test_what_a_failed_write_may_have_left_is_told(pg_world: World, cached: bool) -> None:
+    """Where a caller commits in spite of a write that raised after its INSERT, any row may have changed."""
+    world, events = pg_world, list[Committed]()
+    crud = user_crud(pattern="user:name:{name}", list_pattern=None)
+
+    @crud.after_commit
+    async def keep(committed: Committed) -> None:
+        events.append(committed)
+
+    await world.execute(
+        "CREATE FUNCTION shout() RETURNS trigger AS $$ BEGIN NEW.name = upper(NEW.name); RETURN NEW; END $$"
+        " LANGUAGE plpgsql",
+        "CREATE TRIGGER shout BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION shout()",
+    )
+    async with world.factory() as session, session.begin():
+        with pytest.raises(KeyMismatch):
+            await crud.create(session, world.cache if cached else None, UserIn(email="a@x", name="low"), name="low")
+    assert [event.rows for event in events] == [None]
+    assert await world.stored(3) == "LOW"
 
 
 async def test_hooks_may_write(world: World) -> None:
