@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeVar, cast, overload
 
 from sqlalchemy import ARRAY, ColumnElement, Row, any_, bindparam, tuple_
@@ -14,27 +12,25 @@ from sqlalchemy.types import TypeEngine
 
 from ..cache.many import Missing, look, miss_many
 from ..cache.reads import NULL, Ask, Loaded, hit
-from ..errors import InputError, KeysNotFound, MissingKeyField, MultipleFound, UnknownField, UsageError, ValueRefused
+from ..errors import InputError, KeysNotFound, MultipleFound, UsageError
 from ..filters import MAX_VALUES, unrounded
-from ..values import ColumnValues
 from ..writes.templates import table_keys
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
 from .arrays import item_type
 from .core import C, M, R, U
 from .execution import Query
 from .keyspace import RowKeys
+from .named_keys import Ident, Keys, folded_ident, identified, named_keys
 from .options import ReadOptions
 from .reading import refused
 from .rows import Rows, Spot
 
 T = TypeVar("T")
 
-Ident = tuple[Any, ...]
 OnMissing = Literal["skip", "none", "raise"]
 _MISSING = ("skip", "none", "raise")
 _KEYS = "fastrdb_keys"
 _AT_ONCE = 1_000  # rows that are validated without a look at anything else
-_IGNORED = re.compile(r"[^a-z1-9]")  # cases, blanks, punctuation, leading zeros
 
 
 class Fetched(NamedTuple):
@@ -49,25 +45,6 @@ class Fetched(NamedTuple):
     response: Any
     hidden: dict[str, Any]
     ident: Ident | None
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """Keys of one kind, each once.
-
-    Attributes:
-        names: Their fields, in the order of the model's.
-        wanted: The fields of each key, coerced.
-        idents: What two equal keys have in common: of each field the value, or the canonical text of an inexact one.
-        places: For each key that was given, its number here.
-        given: The keys as they were given.
-    """
-
-    names: tuple[str, ...]
-    wanted: list[dict[str, Any]]
-    idents: list[Ident]
-    places: list[int]
-    given: list[Any]
 
 
 class ByKeys(Rows[M, C, U, R]):
@@ -130,7 +107,7 @@ class ByKeys(Rows[M, C, U, R]):
         """
         if missing not in _MISSING:
             raise UsageError(f"missing: {missing!r}; pass one of {', '.join(map(repr, _MISSING))}")
-        named = self._named(keys)
+        named = named_keys(self._model, self._layout.rows, keys)
         asked = self._asked({}, filters, where, options)
         sources = await self._asked_sources(db, redis, asked.tables)
         if not named.wanted:
@@ -142,68 +119,6 @@ class ByKeys(Rows[M, C, U, R]):
             if lacking:
                 raise KeysNotFound(self._model.name, [named.given[named.places.index(place)] for place in lacking])
         return answers if missing == "none" else [answer for answer in answers if answer is not None]
-
-    # -- the keys
-
-    def _named(self, keys: Iterable[Any] | Unset) -> Keys:
-        """Read keys as they were given."""
-        if isinstance(keys, (Unset, str, bytes, Mapping)) or not hasattr(keys, "__iter__"):
-            raise UsageError("keys: pass a list of values, or of mappings of the fields of a key")
-        given = list(keys)
-        mappings = sum(isinstance(each, Mapping) for each in given)
-        if mappings not in (0, len(given)):
-            raise UsageError("keys: some are mappings and some are values; pass keys of one kind")
-        if not given:
-            return Keys((), [], [], [], [])
-        names = self._names_of(cast("Sequence[Mapping[str, Any]]", given)) if mappings else (self._single_field(),)
-        columns = [[each[name] for each in given] for name in names] if mappings else [given]
-        return self._keys(names, columns, given)
-
-    def _keys(self, names: tuple[str, ...], columns: Sequence[Sequence[Any]], given: list[Any]) -> Keys:
-        """Read keys by the columns of their values."""
-        values = [self._model.values[name] for name in names]
-        coerced = [list(map(each.coerce, column)) for each, column in zip(values, columns, strict=True)]
-        for each, column in zip(values, coerced, strict=True):
-            if None in column:
-                raise ValueRefused(each.name, "a value in a key: NULL equals nothing", None)
-        idents: list[Ident] = list(zip(*map(_identified, values, coerced), strict=True))
-        known: dict[Ident, int] = {}
-        places = [known.setdefault(ident, len(known)) for ident in idents]
-        rows = list(zip(*coerced, strict=True))
-        if len(known) < len(rows):
-            first: dict[int, tuple[Any, ...]] = {}
-            for place, row in zip(places, rows, strict=True):
-                first.setdefault(place, row)
-            rows = list(first.values())
-        return Keys(names, [dict(zip(names, row, strict=True)) for row in rows], list(known), places, given)
-
-    def _names_of(self, keys: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-        """Give the fields of keys that are mappings: the same for all, those of a template or of the primary key."""
-        first = set(keys[0])
-        for name in keys[0]:
-            if name not in self._model.columns:
-                raise UnknownField(name, self._model.name, self._model.columns)
-        if any(key.keys() != first for key in keys):
-            raise UsageError("keys: not all mappings have the same fields; pass keys of one kind")
-        kinds = [template.fields for template in self._layout.rows] + [self._model.primary_key]
-        for fields in kinds:
-            if set(fields) == first:
-                return tuple(fields)
-        for fields in kinds:
-            if first < set(fields):
-                raise MissingKeyField(next(name for name in fields if name not in first), ", ".join(fields))
-        takes = "; ".join(", ".join(fields) for fields in kinds)
-        raise UsageError(f"keys: {', '.join(keys[0])} are not the fields of a key; pass those of one of: {takes}")
-
-    def _single_field(self) -> str:
-        """Give the field that bare values are values of."""
-        templates = [template.fields for template in self._layout.rows if len(template.fields) == 1]
-        primary = self._model.primary_key
-        if len(primary) == 1 and (tuple(primary) in map(tuple, templates) or not templates):
-            return primary[0]
-        if templates:
-            return templates[0][0]
-        raise UsageError(f"keys: pass mappings of the fields {', '.join(primary)}: no key of {self._model.name} is one")
 
     # -- reading
 
@@ -329,13 +244,13 @@ class ByKeys(Rows[M, C, U, R]):
         if not rows or all(each.exact for each in values):
             return set()
         foldable = all(each.exact or each.category == "text" for each in values)
-        folded = Counter(_folded(ident) if foldable and ident is not None else None for ident in rows)
+        folded = Counter(folded_ident(ident) if foldable and ident is not None else None for ident in rows)
         unique = self._model.covers_unique_key(frozenset(named.names))
         found: set[int] = set()
         missing: list[int] = []
         for number in part:
             ident = named.idents[number]
-            fold = _folded(ident) if foldable else None
+            fold = folded_ident(ident) if foldable else None
             if ident not in rows:
                 if fold is None or fold in folded or None in folded:
                     missing.append(number)
@@ -387,25 +302,12 @@ class ByKeys(Rows[M, C, U, R]):
             response, hidden = self._build(row)
             try:
                 coerced = [[each.coerce(row[first + at])] for at, each in enumerate(values)]
-                (ident,) = zip(*map(_identified, values, coerced), strict=True)
+                (ident,) = zip(*map(identified, values, coerced), strict=True)
             except InputError:
                 return Fetched(response, hidden, None)
             return Fetched(response, hidden, ident)
 
         return build
-
-
-def _identified(values: ColumnValues, coerced: Sequence[Any]) -> Sequence[Any]:
-    """Give what equal values of a column have in common: themselves, where the database compares as Python does."""
-    return coerced if values.exact else list(map(values.text, coerced))
-
-
-def _folded(ident: Ident) -> Ident | None:
-    """Give what texts have in common that some collation takes for equal; ``None`` where that cannot be told."""
-    texts = list(map(str, ident))
-    if not all(text.isascii() for text in texts):
-        return None
-    return tuple([_IGNORED.sub("", text.lower()) for text in texts])
 
 
 def _among(columns: Sequence[Any], dialect: str) -> ColumnElement[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache as once
 from functools import partial
 from types import MappingProxyType
@@ -20,8 +20,6 @@ from ..errors import EmptyInput, KeyMismatch, MultipleFound, UnknownField, Usage
 from ..writes.templates import templates_of
 from ..writes.touched import Through
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
-from .committed import Change as Told
-from .committed import Kind, RowChange
 from .core import C, M, R, U
 from .execution import Query, read_back
 from .keyspace import key_of_row
@@ -69,7 +67,7 @@ class Changes(Versions[M, C, U, R]):
             self._compare(expected, image)
             answer = self._answer(connection, row, returned)
             written = self._written(sources, [image], answer)
-            self._announced(written, "create", [(None, image)])
+            written.change = self._hooks.change("create", [(None, image)])
             return Done(answer, written)
 
         return await self._writer(sources, commit).run(sources.db, statements)
@@ -140,7 +138,7 @@ class Changes(Versions[M, C, U, R]):
             self._forget(session, image)
             written = self._written(sources, [image], None)
             written.tables |= change.reached
-            self._announced(written, "delete", [(image, None)])
+            written.change = self._hooks.change("delete", [(image, None)])
             return Done(_nothing, written)
 
         await self._writer(sources, commit).run(sources.db, statements)
@@ -231,7 +229,7 @@ class Changes(Versions[M, C, U, R]):
         self._refresh(session, before or image, row, change)
         written = self._written(sources, [image, *([before] if before is not None else [])], answer)
         written.tables |= change.reached
-        self._announced(written, "update", [(before or image, image)])
+        written.change = self._hooks.change("update", [(before or image, image)])
         return Done(answer, written)
 
     def _changed(
@@ -351,22 +349,6 @@ class Changes(Versions[M, C, U, R]):
             written.through = self._through(cache, place, self._by_attribute(images[0]), answer)
         return written
 
-    def _announced(
-        self,
-        written: Written,
-        kind: Kind | None,
-        rows: Iterable[tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]] | None,
-    ) -> None:
-        """Have hooks told of the images of rows before and after a write; ``None``: they cannot be named."""
-        if not self._hooks:
-            return
-
-        def named(image: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-            return MappingProxyType(self._by_attribute(image)) if image is not None else None
-
-        changes = [RowChange(named(before), named(after)) for before, after in rows] if rows is not None else None
-        written.change = Told(kind, changes)
-
     def _through(self, cache: Cache, place: Place, row: Mapping[str, Any], answer: Callable[[], R]) -> list[Through]:
         def dump() -> bytes | None:
             return self._responses.dump(answer())
@@ -419,11 +401,7 @@ def _nothing() -> None:
 
 
 def schema_object(obj_in: BaseModel | Unset) -> BaseModel:
-    """Give the schema that a write was given.
-
-    Raises:
-        UsageError: It was given none.
-    """
+    """Give the schema that a write was given, or raise UsageError."""
     if not isinstance(obj_in, BaseModel):
         given = "nothing" if obj_in is UNSET else type(obj_in).__name__
         raise UsageError(f"obj_in: {given}; pass an instance of the create or update schema")

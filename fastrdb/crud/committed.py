@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 logger = logging.getLogger("fastrdb.hooks")
 
+Image: TypeAlias = Mapping[str, Any] | None
 Kind: TypeAlias = Literal["create", "update", "delete"]
 
 
@@ -67,9 +69,15 @@ class Change:
 
 @dataclass(slots=True, eq=False)
 class Hooks:
-    """The hooks of one crud, in the order in which they were registered."""
+    """The hooks of one crud, in the order in which they were registered.
+
+    Attributes:
+        model: The crud's model.
+        attribute_of: Column name -> attribute name.
+    """
 
     model: type[Any]
+    attribute_of: Mapping[str, str]
     hooks: list[Hook] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -89,9 +97,28 @@ class Hooks:
             except Exception:
                 logger.exception("a hook after commit failed: %r", hook)
 
+    def change(self, kind: Kind | None, rows: Iterable[tuple[Image, Image]] | None) -> Change | None:
+        """Give what is told of a write, where there is anybody to tell.
+
+        Args:
+            kind: What it did; ``None``: several things.
+            rows: The images of each row before and after, by column names; ``None``: they cannot be named.
+        """
+        if not self.hooks:
+            return None
+        return Change(kind, None if rows is None else [RowChange(*map(self._named, images)) for images in rows])
+
+    def _named(self, image: Image) -> Image:
+        if image is None:
+            return None
+        names = self.attribute_of
+        return MappingProxyType({names[column]: value for column, value in image.items() if column in names})
+
     def _event(self, changes: Sequence[Change]) -> Committed:
-        kinds = frozenset([each.kind for each in changes if each.kind is not None])
-        rows: list[RowChange] | None = []
+        kinds: set[Kind] = {each.kind for each in changes if each.kind is not None}
+        rows: list[RowChange] = []
         for each in changes:
-            rows = None if rows is None or each.rows is None else [*rows, *each.rows]
-        return Committed(self.model, kinds, tuple(rows) if rows is not None else None)
+            if each.rows is None:
+                return Committed(self.model, frozenset(kinds), None)
+            rows += each.rows
+        return Committed(self.model, frozenset(kinds), tuple(rows))

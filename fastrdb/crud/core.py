@@ -97,7 +97,7 @@ class Core(Generic[M, C, U, R]):
         self._responses: Responses[R] = Responses(self._model, response_schema)
         self._schemas: tuple[type[C] | None, type[U] | None] = (create_schema, update_schema)
         self._db, self._redis, self._commit = db, redis, commit
-        self._hooks = Hooks(model)
+        self._hooks = Hooks(model, self._model.attribute_of)
         self._max_limit = _positive("max_limit", max_limit)
         self._triggers = triggers
         self._touches = tuple(Model(other).table for other in touches)

@@ -16,6 +16,7 @@ from .by_keys import ByKeys
 from .core import C, M, R, U
 from .execution import Query
 from .keyspace import RowKeys
+from .named_keys import keys_of
 
 _LARGEST = 2**63 - 1
 _MOST_AT_ONCE = 10_000
@@ -135,7 +136,7 @@ class Warming(ByKeys[M, C, U, R]):
             return 0
         plain = self._asked({}, None, None)
         try:
-            named = self._keys(fields, [[row[name] for row in wanted] for name in fields], wanted)
+            named = keys_of(self._model, fields, [[row[name] for row in wanted] for name in fields], wanted)
         except InputError:  # a value that no caller could ask for, as SQLite may have it
             return 0
         spots = [self._spot(sources, keys, key, None, None, None) for key in named.wanted]
