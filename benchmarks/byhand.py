@@ -61,6 +61,11 @@ class ByHand:
         await self._redis.set(key, user.model_dump_json(), ex=_EXP_S)
         return user
 
+    async def mget(self, user_ids: Sequence[int]) -> list[UserResponse]:
+        """Give users who are all cached."""
+        found = await self._redis.mget([self.key(user_id) for user_id in user_ids])
+        return [UserResponse.model_validate_json(raw) for raw in found]
+
     async def get_multi(self, limit: int, page: int) -> list[UserResponse]:
         """Give one page of users."""
         key = f"{self.prefix}user:page:{page}:limit:{limit}"

@@ -19,7 +19,7 @@ SESSION = "with a session opened per call"
 def reads(world: World) -> list[Work]:
     """Give the works that read, in the order of the table."""
     one = OneRow(world)
-    return [one.cached(), one.cached_side_by_side(), one.cold(), *lists(world)]
+    return [one.cached(), one.cached_side_by_side(), one.cold(), one.by_keys(), *lists(world)]
 
 
 class OneRow:
@@ -70,6 +70,35 @@ class OneRow:
             beside={SESSION: self._missing(self._by_session)},
             most=self._world.scale.users,
         )
+
+    def by_keys(self) -> Work:
+        """Give the work of one caller who reads many cached rows by their keys; beside it, one ``get`` for each."""
+        many = min(1_000, self._world.scale.users)
+        return Work(
+            name="get_by_keys",
+            title=f"get_by_keys of {many:,} cached rows, beside as many gets one after the other",
+            target=0.1,
+            by_hand=self._hitting(self._in_turn(self._by_factory)),
+            fastrdb=self._hitting(self._together(many)),
+            around=self._all_cached,
+            beside={"hand-written MGET": Contestant(self._mget(many))},
+            step=many,
+        )
+
+    def _together(self, many: int) -> Run:
+        async def run(count: int) -> None:
+            for _ in range(count // many):
+                keys = random.sample(self._world.user_ids, k=many)
+                await self._world.crud.get_by_keys(db=self._world.sessions, redis=self._world.cache, keys=keys)
+
+        return run
+
+    def _mget(self, many: int) -> Run:
+        async def run(count: int) -> None:
+            for _ in range(count // many):
+                await self._world.by_hand.mget(random.sample(self._world.user_ids, k=many))
+
+        return run
 
     async def _by_factory(self, user_id: int) -> object:
         return await self._world.crud.get(db=self._world.sessions, redis=self._world.cache, id=user_id)

@@ -4,10 +4,13 @@ from .cache.cache import Cache
 from .cache.stats import Stats
 from .crud.arguments import UNSET
 from .crud.children import ChildrenChange
+from .crud.committed import Committed, RowChange
 from .crud.crud import Crud
 from .crud.invalidation import Explanation
 from .crud.options import ReadOptions
 from .crud.pages import PaginatedResponse
+from .crud.patching import Updated
+from .crud.warming import Warmed
 from .errors import (
     AlembicError,
     BatchRefused,
@@ -27,6 +30,7 @@ from .errors import (
     InputError,
     IntegrityViolation,
     KeyMismatch,
+    KeysNotFound,
     LockError,
     LockNotAcquired,
     LockTimeout,
@@ -77,6 +81,7 @@ __all__ = [
     "CacheUnavailable",
     "CheckViolation",
     "ChildrenChange",
+    "Committed",
     "ConfigurationError",
     "Conflict",
     "ContextRefused",
@@ -91,6 +96,7 @@ __all__ = [
     "InputError",
     "IntegrityViolation",
     "KeyMismatch",
+    "KeysNotFound",
     "LockError",
     "LockNotAcquired",
     "LockTimeout",
@@ -107,6 +113,7 @@ __all__ = [
     "ReadOptions",
     "RedisRefused",
     "RefusedRow",
+    "RowChange",
     "SchemaManagementError",
     "SchemaNameRefused",
     "SerializationFailed",
@@ -123,10 +130,12 @@ __all__ = [
     "UnknownField",
     "UnknownOperator",
     "UnsupportedModel",
+    "Updated",
     "UrlRefused",
     "UsageError",
     "ValidationError",
     "ValueRefused",
+    "Warmed",
     "invalidate",
     "watch",
 ]

@@ -28,6 +28,7 @@ FastRDBError
 │   ├── SessionRefused          ``db`` is no AsyncSession and no factory of one, or one that cannot be used
 │   └── RedisRefused            ``redis`` was forgotten, or is no client and no Cache
 ├── NotFound                    also sqlalchemy.exc.NoResultFound
+│   └── KeysNotFound            some of many keys have no row; names them all
 ├── MultipleFound               also sqlalchemy.exc.MultipleResultsFound
 ├── Conflict                    also sqlalchemy.orm.exc.StaleDataError; someone else wrote the row first
 ├── DatabaseUnavailable         the database cannot be reached; also the builtin ConnectionError
@@ -66,6 +67,8 @@ from typing import Any
 
 from sqlalchemy import exc as sa
 from sqlalchemy.orm.exc import StaleDataError
+
+_SHOWN = 20  # of many keys in a message
 
 
 class FastRDBError(Exception):
@@ -346,6 +349,24 @@ class NotFound(FastRDBError, sa.NoResultFound):
 
     def __str__(self) -> str:
         return f"no {self.model} with {_words(self.criterion)}"
+
+
+class KeysNotFound(NotFound):
+    """Some of the rows that were asked for by their keys are not there.
+
+    Attributes:
+        model: Name of the model.
+        keys: The keys without a row, as given, each once, in their order.
+    """
+
+    def __init__(self, model: str, keys: list[Any]) -> None:
+        super().__init__(model, {"keys": keys})
+        self.args, self.keys = (model, keys), keys
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(repr, self.keys[:_SHOWN]))
+        rest = f" and {len(self.keys) - _SHOWN} more" if len(self.keys) > _SHOWN else ""
+        return f"no {self.model} with {shown}{rest}; missing='skip' leaves them out, missing='none' gives None"
 
 
 class MultipleFound(FastRDBError, sa.MultipleResultsFound):

@@ -172,14 +172,15 @@ class Cache:
         future = asyncio.ensure_future(reply)
         future.add_done_callback(_forget)
 
-    def count_refused(self, reply: Awaitable[list[Reply]], value: bytes) -> None:
-        """Count a posted fill that the entry's owner refused."""
+    def count_refused(self, reply: Awaitable[list[Reply]], *values: bytes) -> None:
+        """Count posted fills, and those that the entries' owners refused."""
 
         def done(future: asyncio.Future[list[Reply]]) -> None:
             if future.cancelled() or future.exception() is not None:
                 self.stats.count("not stored: unreachable")
-            else:
-                self.stats.count("stored" if future.result() == [value] else "not stored: the claim was lost")
+                return
+            for found, value in zip(future.result(), values, strict=True):
+                self.stats.count("stored" if found == value else "not stored: the claim was lost")
 
         asyncio.ensure_future(reply).add_done_callback(done)
 

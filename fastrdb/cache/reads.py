@@ -127,7 +127,7 @@ def hit(stamps: Stamps, found: Found, epoch: bytes) -> bytes | None:
 
 async def miss(cache: Cache, ask: Ask, found: Found, load: Load[T], decode: Decode[T]) -> T:
     """Answer a read that is no hit, with at most one load for all who ask."""
-    if (reason := _held(ask, found)) is not None:
+    if (reason := held(ask, found)) is not None:
         return await _aside(cache, reason, load)
     if ask.entry not in cache.flights and not protocol.is_claim(found[0]):
         return await _lead(cache, ask, found, load)
@@ -144,7 +144,8 @@ async def miss(cache: Cache, ask: Ask, found: Found, load: Load[T], decode: Deco
     return await _aside(cache, "miss: waited for another's load in vain", load)
 
 
-def _held(ask: Ask, found: Found) -> str | None:
+def held(ask: Ask, found: Found) -> str | None:
+    """Say why a value may neither be served nor stored: a writer holds the entry, or a token that ages values."""
     # A held token that ages nulls only leaves values storable: else rows with text keys would starve under writes.
     raw, tokens = found[0], found[1][: ask.stamps.value_tokens]
     if protocol.is_hold(raw):
@@ -163,16 +164,25 @@ async def _wait(cache: Cache, ask: Ask) -> None:
     if flight is not None:
         await asyncio.wait({flight}, timeout=ask.wait_s)
         return
-    loop = asyncio.get_running_loop()
-    until, pause = loop.time() + ask.wait_s, _FIRST_POLL_S
-    while loop.time() < until:
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, _LAST_POLL_S)
+
+    async def still_claimed() -> bool:
         try:
             raw, _ = await cache.store.read(ask.entry, (), bulk=ask.bulk)
         except CacheUnavailable:
-            return
-        if not protocol.is_claim(raw):
+            return False
+        return protocol.is_claim(raw)
+
+    await poll(still_claimed, ask.wait_s)
+
+
+async def poll(goes_on: Callable[[], Awaitable[bool]], wait_s: float) -> None:
+    """Ask again and again, with growing pauses, until something does not go on; for *wait_s* at most."""
+    loop = asyncio.get_running_loop()
+    until, pause = loop.time() + wait_s, _FIRST_POLL_S
+    while loop.time() < until:
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LAST_POLL_S)
+        if not await goes_on():
             return
 
 
@@ -186,7 +196,7 @@ async def _lead(cache: Cache, ask: Ask, found: Found, load: Load[T]) -> T:
         headers, refusal = await _claim(cache, ask, found, mark)
         cache.stats.count(refusal or ("miss: absent" if found[0] is None else "miss: aged"))
         loaded = await load(refusal is None)
-        if headers is not None and (fill := _fill(cache, ask, mark, headers, loaded)) is not None:
+        if headers is not None and (fill := fill_of(cache, ask, mark, headers, loaded)) is not None:
             cache.count_refused(store.post([fill], bulk=ask.bulk), fill.value)
             posted = True
         return loaded.answer
@@ -201,7 +211,7 @@ async def _claim(cache: Cache, ask: Ask, found: Found, mark: bytes) -> tuple[Hea
     """Claim the entry, and do what its tokens need first: one pipeline. Gives the stamps, or why there are none."""
     store, now_ms = cache.store, time.monotonic() * 1000
     epoch, listed = store.epoch, ask.listed if cache.parts.lists else None
-    first = _for_tokens(cache, ask, found[1], listed, now_ms)
+    first = mint_for(cache, ask, found[1], listed, now_ms)
     try:
         *replies, claimed = await store.run([*first.values(), Claim(ask.entry, mark, ask.claim_ms)], bulk=ask.bulk)
     except CacheUnavailable:
@@ -212,14 +222,21 @@ async def _claim(cache: Cache, ask: Ask, found: Found, mark: bytes) -> tuple[Hea
     for at, cell in zip(first, replies, strict=True):
         assert not isinstance(cell, tuple)
         tokens[at] = cell
-        cache.seen.note(ask.tokens[at], cell, now_ms + _token_life_ms(ask))
+        cache.seen.note(ask.tokens[at], cell, now_ms + token_life_ms(ask))
+    return headers_under(ask, tuple(tokens), listed, epoch)
+
+
+def headers_under(
+    ask: Ask, tokens: tuple[Cell, ...], listed: bytes | None, epoch: bytes
+) -> tuple[Headers | None, str | None]:
+    """Give the stamps for what is loaded under a claim and these tokens, or why there are none."""
     if listed is not None and not _confirmed(tokens[0], listed):  # `all` may be another one than was found
         return None, "bypass: the template is not confirmed yet"
-    headers = ask.stamps.headers(tuple(tokens), epoch)
+    headers = ask.stamps.headers(tokens, epoch)
     return (headers, None) if headers.value or headers.null else (None, "bypass: a token is held")
 
 
-def _for_tokens(
+def mint_for(
     cache: Cache, ask: Ask, found: tuple[Cell, ...], listed: bytes | None, now_ms: float
 ) -> dict[int, Command]:
     """Name what has to be done before a value carries these tokens, by their places.
@@ -229,7 +246,7 @@ def _for_tokens(
     """
     if not cache.parts.tokens_minted:
         return {at: Get(key) for at, key in enumerate(ask.tokens)}
-    life, until_ms = _token_life_ms(ask), now_ms + ask.claim_ms + max(ask.ttl_ms, ask.null_ttl_ms)
+    life, until_ms = token_life_ms(ask), now_ms + ask.claim_ms + max(ask.ttl_ms, ask.null_ttl_ms)
     commands: dict[int, Command] = {}
     if listed is not None and not _confirmed(found[0], listed):
         commands[0] = ListTemplates(ask.any_key, ask.tokens[0], (listed,), protocol.random_name(), life, cache.parts)
@@ -240,7 +257,8 @@ def _for_tokens(
     return commands
 
 
-def _token_life_ms(ask: Ask) -> int:
+def token_life_ms(ask: Ask) -> int:
+    """Give the life of a token that outlives what is stored under it."""
     return 2 * max(ask.ttl_ms, ask.null_ttl_ms) + ask.claim_ms
 
 
@@ -250,7 +268,7 @@ def _confirmed(all_cell: Cell, template: bytes) -> bool:
     return protocol.parse_listing(all_cell).confirmed(template)
 
 
-def _fill(cache: Cache, ask: Ask, mark: bytes, headers: Headers, loaded: Loaded[T]) -> Fill | None:
+def fill_of(cache: Cache, ask: Ask, mark: bytes, headers: Headers, loaded: Loaded[T]) -> Fill | None:
     if loaded.payload is None:
         cache.stats.count(f"not stored: {loaded.reason}")
         return None

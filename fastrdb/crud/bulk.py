@@ -54,6 +54,9 @@ class Bulk(Changes[M, C, U, R]):
             created = self._insert(connection, batches, creation)
             responses = self._responded(connection, created, creation.returned)
             written = self._written_rows(sources, created, creation.returned)
+            if self._hooks:
+                images = [(None, creation.returned.image(row)) for row in created]
+                written.change = self._hooks.change("create", images)
             if sources.space is not None and named:
                 written.directories |= sources.space.dropped_by(named)
             return Done(lambda: responses, written)

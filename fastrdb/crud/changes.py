@@ -51,7 +51,7 @@ class Changes(ReadingBack[M, C, U, R]):
             UnknownField, ValueRefused: A field is no column, or its value does not fit.
         """
         sources = await self._asked_sources(db, redis)
-        values = self._create_values(_schema_object(obj_in), key)
+        values = self._create_values(schema_object(obj_in), key)
         expected = {name: self._model.values[name].coerce(value) for name, value in key.items()}
 
         def statements(connection: Connection, session: Session) -> Done[R]:
@@ -61,7 +61,9 @@ class Changes(ReadingBack[M, C, U, R]):
             self._compare(expected, image)
             answer = self._answer(connection, row, returned)
             hidden = self._policies.deletion is not None and self._policies.deletion.hides(values)
-            return Done(answer, self._written(sources, [image], None if hidden else answer))
+            written = self._written(sources, [image], None if hidden else answer)
+            written.change = self._hooks.change("create", [(None, image)])
+            return Done(answer, written)
 
         return await self._writer(sources, commit).run(sources.db, statements)
 
@@ -94,7 +96,7 @@ class Changes(ReadingBack[M, C, U, R]):
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused it.
         """
         sources = await self._asked_sources(db, redis)
-        values = self._update_values(_schema_object(obj_in), key)
+        values = self._update_values(schema_object(obj_in), key)
         asked = self._criterion(key, filters, where, self._seen_version(key, values))
 
         def statements(connection: Connection, session: Session) -> Done[R]:
@@ -228,7 +230,9 @@ class Changes(ReadingBack[M, C, U, R]):
         answer = self._answer(connection, row, change.returned)
         deletion = self._policies.deletion
         marked = deletion is not None and change.assigned & deletion.names  # it may be hidden now
-        return Done(answer, self._reaching(sources, change, images, None if marked else answer))
+        written = self._reaching(sources, change, images, None if marked else answer)
+        written.change = self._hooks.change("update", [(images[-1], images[0])])
+        return Done(answer, written)
 
     def _remove(self, connection: Connection, session: Session, sources: Sources, asked: Asked) -> Done[None]:
         """Mark the row deleted, or delete it where the model has no marks."""
@@ -238,7 +242,9 @@ class Changes(ReadingBack[M, C, U, R]):
     def _mark(self, connection: Connection, session: Session, sources: Sources, asked: Asked) -> Done[None]:
         """Mark the row deleted."""
         _, change, images = self._written_row(connection, session, asked, _NOTHING, "marks")
-        return Done(_nothing, self._reaching(sources, change, images, None))
+        written = self._reaching(sources, change, images, None)
+        written.change = self._hooks.change("delete", [(images[-1], None)])
+        return Done(_nothing, written)
 
     def _written_row(
         self,
@@ -262,7 +268,9 @@ class Changes(ReadingBack[M, C, U, R]):
         _, parameters = self._lock(connection, asked, change)
         image = change.returned.image(self._one(connection, asked, change.statement, parameters))
         self._forget(session, image)
-        return Done(_nothing, self._reaching(sources, change, [image], None))
+        written = self._reaching(sources, change, [image], None)
+        written.change = self._hooks.change("delete", [(image, None)])
+        return Done(_nothing, written)
 
     def _changed(
         self,
@@ -346,7 +354,8 @@ def _nothing() -> None:
     """Give what a delete gives."""
 
 
-def _schema_object(obj_in: BaseModel | Unset) -> BaseModel:
+def schema_object(obj_in: BaseModel | Unset) -> BaseModel:
+    """Give the schema that a write was given, or raise UsageError."""
     if not isinstance(obj_in, BaseModel):
         given = "nothing" if obj_in is UNSET else type(obj_in).__name__
         raise UsageError(f"obj_in: {given}; pass an instance of the create or update schema")

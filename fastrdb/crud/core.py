@@ -25,6 +25,7 @@ from ..errors import ConfigurationError, RedisRefused, TemplateError
 from ..filters import Analysis, analyse, reads_other_rows
 from ..keys import RESERVED, Pattern, Template, check_list_template, check_row_template, check_templates
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources
+from .committed import Hooks
 from .keyspace import Keyspace, Layout
 from .model import Model
 from .policies import DeletionFields, Policies, TenantField, policies_of
@@ -107,6 +108,7 @@ class Core(Generic[M, C, U, R]):
         self._responses: Responses[R] = Responses(self._model, response_schema)
         self._schemas: tuple[type[C] | None, type[U] | None] = (create_schema, update_schema)
         self._db, self._redis, self._commit = db, redis, commit
+        self._hooks = Hooks(model, self._model.attribute_of)
         self._max_limit = _positive("max_limit", max_limit)
         self._triggers = triggers
         self._touches = tuple(Model(other).table for other in touches)

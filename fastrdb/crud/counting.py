@@ -35,6 +35,7 @@ class Counting(Reading[M, C, U, R]):
         """
         no_cache = redis is UNSET and self._redis is UNSET
         asked = self._asked(keywords, filters, where, options)
+        self._refuse_lock(asked)
         sources = await self._asked_sources(db, None if no_cache else redis, asked.tables)
 
         def build() -> Query:

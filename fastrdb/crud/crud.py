@@ -5,20 +5,24 @@ from __future__ import annotations
 from .bulk import Bulk
 from .children import Children
 from .core import C, M, R, U
+from .hooks import AfterCommit
 from .invalidation import Invalidation
 from .pages import Pages
-from .rows import Rows
+from .patching import Patching
 from .soft_delete import SoftDelete
 from .tenant import AllTenants
+from .warming import Warming
 
 
 class Crud(
-    Rows[M, C, U, R],
+    Warming[M, C, U, R],
     Bulk[M, C, U, R],
+    Patching[M, C, U, R],
     Children[M, C, U, R],
     SoftDelete[M, C, U, R],
     Pages[M, C, U, R],
     Invalidation[M, C, U, R],
+    AfterCommit[M, C, U, R],
     AllTenants[M, C, U, R],
 ):
     """One object per model, whose methods read through a cache that is never older than the last write.

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Row, Select, event, func
+from sqlalchemy import Connection, Executable, Row, Select, event, func
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
 from ..db.servers import cacheable, check
 from ..db.session_settings import settings_of
 from ..db.sessions import Place, SessionFactory, place_of
+from ..errors import SessionRefused
 from ..writes.outcome import finish
 from .nested import in_key_order
 
@@ -37,11 +38,13 @@ class Query(NamedTuple):
         plain: The columns that were asked for.
         checked: The same and, last, whether its transaction has written nothing and sees what is committed now.
         by_entity: Rows are built from mapped instances, in a session of their own.
+        lock: It locks the rows that it reads; this does it on SQLite, where a SELECT cannot.
     """
 
     plain: Select[Any]
     checked: Select[Any]
     by_entity: bool = False
+    lock: Executable | None = None
 
     @classmethod
     def of(cls, statement: Select[Any], *, by_entity: bool = False) -> Query:
@@ -110,6 +113,8 @@ def _fetch(
     began = not session.in_transaction()
     connection = connect(session, mapper)
     found = place_of(connection, place)
+    if query.lock is not None:
+        _lock(connection, query.lock, found)
     allowed = found.may_fill and not place.bound and found.identity == place.identity
     # Whose eyes saw a row is part of its key, and the role was asked of the expected engine.
     allowed = allowed and (found is place or not settings_of(session))
@@ -121,6 +126,13 @@ def _fetch(
         alone = began and not found.shared
         return Fetched(rows.built, allowed and (alone or (idle is not None and _idle(connection, found) == idle)))
     return Fetched(rows.built, allowed and (began or found.autocommit or rows.unwritten))
+
+
+def _lock(connection: Connection, lock: Executable, place: Place) -> None:
+    if place.autocommit:
+        raise SessionRefused("db: for_update on a connection in AUTOCOMMIT would lock nothing; use a transaction")
+    if place.dialect == "sqlite":  # no row locks: an UPDATE of no row takes the database's
+        connection.execute(lock)
 
 
 class _Rows(NamedTuple):

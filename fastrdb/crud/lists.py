@@ -143,6 +143,8 @@ class Lists(Reading[M, C, U, R]):
         if window.order_by is not None and window.order_by not in self._model.columns:
             analysis = self._analysis(window.order_by)
             reason, tables = reason or analysis.uncacheable, tables | analysis.tables
+        if asked.options.for_update:
+            reason = reason or "the rows are locked"
         return reason, tables
 
     async def _load_list(
@@ -155,8 +157,10 @@ class Lists(Reading[M, C, U, R]):
         *,
         may_store: bool,
     ) -> Loaded[list[R]]:
+        self._check_lock(sources, asked)
+
         def build() -> Query:
-            return Query.of(self._ordered(self._select(asked), window), by_entity=self._responses.by_entity)
+            return self._query(self._ordered(self._select(asked), window), asked)
 
         shape = ("list", asked.shape, window.order_by, window.ascending)
         query: Query = self._kept(shape, build) if asked.where is None else build()

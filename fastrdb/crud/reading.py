@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import ColumnElement, Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, false, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.base import ExecutableOption
 
+from ..cache.cache import Cache
 from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
 from ..db.sessions import answers_from_cache
-from ..errors import CacheUnavailable, UsageError
+from ..errors import CacheUnavailable, SessionRefused, UsageError
 from ..filters import Analysis, parse
 from ..writes.templates import any_key, table_keys
 from .arguments import Asked, Filters, Sources
@@ -95,6 +96,31 @@ class Reading(Core[M, C, U, R]):
         asked_for = [*self._model.criteria, *policies, *asked.filter.build(self._model.fields)]
         return asked_for if asked.where is None else [*asked_for, asked.where]
 
+    def _query(self, statement: Select[Any], asked: Asked) -> Query:
+        """Give a SELECT of rows in its forms, with the lock that the call asks for."""
+        wanted, by_entity, table = asked.options.for_update, self._responses.by_entity, self._model.table
+        if not wanted:
+            return Query.of(statement, by_entity=by_entity)
+        nowait, skip = wanted == "nowait", wanted == "skip_locked"
+        locking = statement.with_for_update(of=table, nowait=nowait, skip_locked=skip)
+        keys = {column.key: column for column in table.primary_key.columns}
+        return Query.of(locking, by_entity=by_entity)._replace(lock=update(table).where(false()).values(keys))
+
+    def _check_lock(self, sources: Sources, asked: Asked) -> None:
+        """Refuse to lock what could not stay locked."""
+        wanted = asked.options.for_update
+        if not wanted:
+            return
+        if not isinstance(sources.db, AsyncSession):
+            raise SessionRefused("db: for_update with a factory would lock nothing; pass a session, and commit it")
+        if wanted is not True and sources.place.dialect == "sqlite":
+            raise UsageError(f"for_update: {wanted!r}; SQLite locks no rows: pass True, which locks the database")
+
+    def _refuse_lock(self, asked: Asked) -> None:
+        """Refuse options that lock rows where none is read."""
+        if asked.options.for_update:
+            raise UsageError("options: for_update locks rows, and this method reads none; use get or get_multi")
+
     def _build(self, row: Row[Any]) -> tuple[R, dict[str, Any]]:
         """Make a row a response, and its hidden columns a dict."""
         width = 1 if self._responses.by_entity else len(self._responses.columns)
@@ -116,24 +142,13 @@ class Reading(Core[M, C, U, R]):
         reason: str | None = None,
     ) -> T:
         """Answer from the cache where that is allowed, else load; *reason* is why it is not, if that is known."""
-        db, place, cache, _, sight = sources
+        db, place, cache, _, _ = sources
         if cache is None:
             return (await load(False)).answer
-        if sight is not None:
-            reason = reason or sight.reason
-        if reason is not None:
-            cache.stats.count(f"bypass: {reason}")
+        if (barred := self._barred(sources, cache, reason)) is not None:
+            cache.stats.count(f"bypass: {barred}")
             return (await load(False)).answer
-        waits = True
-        if isinstance(db, AsyncSession):
-            if not answers_from_cache(db, place):
-                cache.stats.count("bypass: the session has changes, or its own connection")
-                return (await load(False)).answer
-            waits = not db.in_transaction()
-        if cache.undelivered or not cache.serves:
-            reason = "an invalidation is not delivered yet" if cache.serves else "switched off"
-            cache.stats.count(f"bypass: {reason}")
-            return (await load(False)).answer
+        waits = not (isinstance(db, AsyncSession) and db.in_transaction())
         store = cache.store
         try:
             found = await store.read(entry, scope.tokens, bulk=bulk)
@@ -150,6 +165,19 @@ class Reading(Core[M, C, U, R]):
             self._layout.life_ms(entry), self._layout.negative_ms, bulk, waits,
         )  # fmt: skip
         return await miss(cache, ask, found, load, decode)
+
+    def _barred(self, sources: Sources, cache: Cache, reason: str | None) -> str | None:
+        """Say why the cache may not answer this call; ``None`` if it may. *reason* is why not, if that is known."""
+        db, place, _, _, sight = sources
+        if sight is not None:
+            reason = reason or sight.reason
+        if reason is not None:
+            return reason
+        if isinstance(db, AsyncSession) and not answers_from_cache(db, place):
+            return "the session has changes, or its own connection"
+        if cache.undelivered or not cache.serves:
+            return "an invalidation is not delivered yet" if cache.serves else "switched off"
+        return None
 
     async def _fetch(
         self, sources: Sources, query: Query, parameters: Mapping[str, Any], build: Any

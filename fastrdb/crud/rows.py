@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, select
 
@@ -17,6 +17,10 @@ from .keyspace import RowKeys, Scope, key_of_row
 from .options import ReadOptions
 from .reading import Reading, refused
 from .sight import NOT_ASKED, Sight
+
+# The sources with what the filters read besides, the entry, the row's own entry, what ages the value, the template to
+# confirm, and why the value is not cached, if so.
+Spot: TypeAlias = tuple[Sources, bytes, bytes, Scope, bytes | None, str | None]
 
 
 class Rows(Reading[M, C, U, R]):
@@ -103,6 +107,7 @@ class Rows(Reading[M, C, U, R]):
             except MultipleFound:
                 return True
         asked = self._asked(key, filters, where, options)
+        self._refuse_lock(asked)
         sources = await self._asked_sources(db, redis, asked.tables)
         statement = self._conditioned(select(1).select_from(self._model.table), asked).limit(1)
         rows, _ = await self._fetch(sources, Query.of(statement), asked.params, tuple)
@@ -127,19 +132,32 @@ class Rows(Reading[M, C, U, R]):
         keys = sources.space.row(key) if sources.space is not None else None
         if keys is None:
             return self._uncached(sources, key, self._asked(key, filters, where, options))
-        entry = row_entry = keys.key(key)
-        scope, listed, reason = keys.scope(key), keys.listed, self._uncacheable
-        if where is not None or filters is not None or len(key) > len(keys.fields) or sources.sight or options:
-            asked = self._asked(key, filters, where, options)
-            sources = self._widened(sources, asked.tables) if asked.tables else sources
-            entry, scope, listed = self._narrow(keys, key, entry, asked, sources.sight)
-            reason = reason or asked.uncacheable
+        sources, entry, row_entry, scope, listed, reason = self._spot(sources, keys, key, where, filters, options)
 
         async def load(may_store: bool) -> Loaded[Any]:
             asked = self._asked(key, filters, where, options)
             return await self._load_row(sources, asked, keys, row_entry, may_store=may_store)
 
         return self._read(sources, entry, scope, load, decode, listed=listed, reason=reason)
+
+    def _spot(
+        self,
+        sources: Sources,
+        keys: RowKeys,
+        key: dict[str, Any],
+        where: ColumnElement[bool] | None,
+        filters: Filters,
+        options: ReadOptions | None,
+    ) -> Spot:
+        """Find where in the cache a row lies that is asked for by these fields; a plain tuple, for the sake of hits."""
+        entry = row_entry = keys.key(key)
+        scope, listed, reason = keys.scope(key), keys.listed, self._uncacheable
+        if where is not None or filters is not None or len(key) > len(keys.fields) or sources.sight or options:
+            asked = self._asked(key, filters, where, options)
+            sources = self._widened(sources, asked.tables) if asked.tables else sources
+            entry, scope, listed = self._narrow(keys, key, entry, asked, sources.sight)
+            reason = reason or asked.uncacheable or ("the row is locked" if asked.options.for_update else None)
+        return sources, entry, row_entry, scope, listed, reason
 
     async def _get_once_asked(self, db: MaybeDatabase, redis: MaybeRedis, *arguments: Any) -> Any:
         """Get, once the database has been asked which tables hide rows."""
@@ -164,8 +182,10 @@ class Rows(Reading[M, C, U, R]):
     async def _load_row(
         self, sources: Sources, asked: Asked, keys: RowKeys | None, entry: bytes, *, may_store: bool
     ) -> Loaded[R | None]:
+        self._check_lock(sources, asked)
+
         def build() -> Query:
-            return Query.of(self._select(asked).limit(2), by_entity=self._responses.by_entity)
+            return self._query(self._select(asked).limit(2), asked)
 
         query: Query = self._kept(("row", asked.shape), build) if asked.where is None else build()
         rows, fresh = await self._fetch(sources, query, asked.params, self._build)
@@ -174,6 +194,12 @@ class Rows(Reading[M, C, U, R]):
         response, hidden = rows[0] if rows else (None, None)
         if not may_store or keys is None:
             return refused(response, "not asked for")
+        return self._loaded(response, hidden, keys, entry, fresh=fresh)
+
+    def _loaded(
+        self, response: R | None, hidden: Mapping[str, Any] | None, keys: RowKeys, entry: bytes, *, fresh: bool
+    ) -> Loaded[R | None]:
+        """Give an answer with the JSON to store, or with the reason why there is none."""
         if not fresh:
             return refused(response, "the session's snapshot may be old, or has writes")
         if response is None or hidden is None:

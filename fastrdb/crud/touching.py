@@ -21,7 +21,9 @@ class Touching(Versions[M, C, U, R]):
 
     def _writer(self, sources: Sources, commit: bool | None) -> Writer:
         commits = self._commit if commit is None else commit
-        return Writer(sources.place, sources.cache, self._model.table, self._model.mapper, commits, self._touches)
+        return Writer(
+            sources.place, sources.cache, self._model.table, self._model.mapper, commits, self._touches, self._hooks
+        )
 
     def _written(
         self,

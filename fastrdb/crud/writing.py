@@ -15,11 +15,13 @@ from sqlalchemy.util import await_only
 from ..cache.cache import Cache
 from ..db.sessions import Place, SessionFactory, joins, place_of
 from ..errors import Conflict, FastRDBError, MultipleFound, NotFound, SessionRefused
+from ..writes.announcements import note
 from ..writes.effects import Effects
 from ..writes.outcome import did_not_commit, finish
 from ..writes.reach import reached_by_any_write
 from ..writes.touched import Through
 from ..writes.transaction import commit, effects_on, follow
+from .committed import Change, Hooks
 from .execution import connect, run_sync
 from .integrity import translated
 
@@ -36,6 +38,8 @@ class Written:
         directories: Tokens of the directories that the crud declared.
         everything: The rows cannot be named.
         through: Values to put in place, if nothing else happens before COMMIT.
+        change: What hooks are told; ``None``: that something was written.
+        nothing: Nothing was written.
     """
 
     images: list[Mapping[str, Any]] = field(default_factory=list)
@@ -43,6 +47,8 @@ class Written:
     directories: set[bytes] = field(default_factory=set)
     everything: bool = False
     through: list[Through] = field(default_factory=list)
+    change: Change | None = None
+    nothing: bool = False
 
 
 class Done(NamedTuple, Generic[T]):
@@ -68,6 +74,7 @@ class Writer:
         table: The table written to.
         commits: The crud, or the call, wants a commit where the transaction is ours.
         touches: Other tables that triggers of this one change.
+        hooks: What is told of the write after its COMMIT.
     """
 
     place: Place
@@ -76,6 +83,7 @@ class Writer:
     mapper: Any
     commits: bool
     touches: tuple[Table, ...]
+    hooks: Hooks
 
     async def run(
         self,
@@ -124,7 +132,7 @@ class Writer:
 
     async def _commit(self, session: AsyncSession, effects: Effects | None, close: bool) -> None:
         try:
-            await commit(session, effects, close=close)
+            await commit(session, effects, close=close, tells=bool(self.hooks))
         except IntegrityError as error:  # a deferred constraint
             await finish(session.rollback())
             raise translated(error) or error from error.orig
@@ -140,7 +148,7 @@ class Writer:
         alone: bool,
     ) -> tuple[T, Effects | None]:
         connection = connect(session, self.mapper)
-        if self.cache is None:
+        if self.cache is None and not self.hooks:
             return self._translated(statements, connection, session).answer(), None
         place = place_of(connection, self.place)
         if place.autocommit:
@@ -152,13 +160,16 @@ class Writer:
             answer, written = self._translated(statements, connection, session)
         except BaseException as error:
             if not ours and _may_stay(error, effects.transaction.writes - before):
+                self._note(session, Written())
                 self._record(effects, Written(everything=True, tables=self._reached()))
                 self._tie(session, effects, ours)
             raise
         finally:
             effects.transaction.named = False
-        self._record(effects, written)
-        if alone and fresh and place is self.place:
+        self._note(session, written)
+        if not written.nothing:
+            self._record(effects, written)
+        if self.cache is not None and alone and fresh and not written.nothing and place is self.place:
             effects.write_through(self.cache, written.through)
             effects.ask()
         self._tie(session, effects, ours)
@@ -171,11 +182,20 @@ class Writer:
         elif not ours:
             follow(session, effects)
 
+    def _note(self, session: Session, written: Written) -> None:
+        """Remember what hooks are told after COMMIT; of a connection's transaction nobody knows when that is."""
+        if self._is_told(written):
+            note(session, self.hooks, written.change or Change(None, None))
+
+    def _is_told(self, written: Written) -> bool:
+        return bool(self.hooks) and not written.nothing and not self.place.bound
+
     def _reached(self) -> set[Table]:
         return reached_by_any_write(self.table) | {*self.touches}
 
     def _record(self, effects: Effects, written: Written) -> None:
-        assert self.cache is not None
+        if self.cache is None:
+            return
         touched = effects.of(self.cache).touch()
         touched.directories |= written.directories
         write = touched.table(self.table)
@@ -209,6 +229,8 @@ class Writer:
             self._record(after, Written(directories=written.directories))
             await_only(after.before_commit())
             await_only(after.release(committed=True))
+        if self._is_told(written):
+            await_only(finish(self.hooks.announce([written.change or Change(None, None)])))
         return answer()
 
     def _translated(

@@ -7,9 +7,19 @@ collation); ``ilike`` always does.
 """
 
 from fastrdb.filters.analysis import Analysis, analyse, reads_other_rows
-from fastrdb.filters.conditions import Filter
+from fastrdb.filters.conditions import Filter, unrounded
 from fastrdb.filters.fields import FieldSet
 from fastrdb.filters.operators import MAX_VALUES, OPERATORS
 from fastrdb.filters.parsing import parse
 
-__all__ = ["MAX_VALUES", "OPERATORS", "Analysis", "FieldSet", "Filter", "analyse", "parse", "reads_other_rows"]
+__all__ = [
+    "MAX_VALUES",
+    "OPERATORS",
+    "Analysis",
+    "FieldSet",
+    "Filter",
+    "analyse",
+    "parse",
+    "reads_other_rows",
+    "unrounded",
+]

@@ -219,14 +219,14 @@ def _build(conditions: Conditions, fields: FieldSet, names: Iterator[str]) -> li
 def _build_one(comparison: Comparison, fields: FieldSet, names: Iterator[str]) -> ColumnElement[bool]:
     column, _ = fields[comparison.field]
     expanding = comparison.operator in _MANY
-    type_ = _unrounded(column.type)
+    type_ = unrounded(column.type)
     binds: list[BindParameter[Any]] = [
         bindparam(next(names), type_=type_, expanding=expanding) for _ in comparison.operands
     ]
     return _SQL[comparison.operator](column, *binds)
 
 
-def _unrounded(type_: TypeEngine[Any]) -> TypeEngine[Any]:
-    """Leave the scale out: drivers cast a parameter to its type, and would compare 1.505 as 1.51."""
+def unrounded(type_: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Give a column's type for a parameter, without its scale, to which drivers would round: 1.505 is not 1.51."""
     own = type(type_).__module__.startswith("sqlalchemy.") and not getattr(type_, "_variant_mapping", None)
     return Numeric() if own and isinstance(type_, Numeric) and not isinstance(type_, Float) else type_

@@ -17,10 +17,12 @@ from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.util import await_only
 
 from ..db.transactions import Transactions
+from .announcements import announce, take
 from .effects import Effects
 from .outcome import did_not_commit, finish
 
 _KEY = "fastrdb_effects"
+_OURS = "fastrdb_commit"  # the COMMIT under way is ours, and so is what comes after it
 
 
 def effects_on(connection: Connection, transactions: Transactions) -> Effects:
@@ -31,15 +33,16 @@ def effects_on(connection: Connection, transactions: Transactions) -> Effects:
     return transaction.effects
 
 
-async def commit(session: AsyncSession, effects: Effects | None, *, close: bool) -> None:
+async def commit(session: AsyncSession, effects: Effects | None, *, close: bool, tells: bool = False) -> None:
     """Commit a transaction that is ours: hold, COMMIT and release in one task, which a cancelled caller waits for.
 
     Args:
         session: Whose transaction it is.
         effects: What to hold and to release; ``None``: nothing.
         close: Close the session, too, once it has committed.
+        tells: There are announcements to make after it, in the same task.
     """
-    if effects is not None:
+    if effects is not None or tells:
         await finish(_commit(session, effects, close))
         return
     await session.commit()
@@ -47,14 +50,24 @@ async def commit(session: AsyncSession, effects: Effects | None, *, close: bool)
         await finish(session.close())
 
 
-async def _commit(session: AsyncSession, effects: Effects, close: bool) -> None:
+async def _commit(session: AsyncSession, effects: Effects | None, close: bool) -> None:
+    sync = session.sync_session
+    sync.info[_OURS] = True
     try:
         await session.commit()
     except BaseException as error:
-        if effects.reached_commit:
+        take(sync)
+        if effects is not None and effects.reached_commit:
             await conclude(effects, error)
         raise
-    await effects.release(committed=True, meanwhile=session.close if close else None)
+    finally:
+        del sync.info[_OURS]
+    told = take(sync)
+    if effects is not None:
+        await effects.release(committed=True, meanwhile=session.close if close else None)
+    elif close:
+        await session.close()
+    await announce(told)
 
 
 async def conclude(effects: Effects, error: BaseException | None) -> None:
@@ -66,7 +79,7 @@ async def conclude(effects: Effects, error: BaseException | None) -> None:
 
 
 def follow(session: Session, effects: Effects) -> None:
-    """Release when the caller's transaction has ended."""
+    """Release, and tell what there is to tell, when the caller's transaction has ended."""
     following: list[Effects] = session.info.setdefault(_KEY, [])
     if effects not in following:
         following.append(effects)
@@ -86,6 +99,7 @@ def _on_end(session: Session, transaction: SessionTransaction) -> None:
         return
     committed = session.info.pop(_KEY + "_committed", False)
     reached = [effects for effects in session.info.pop(_KEY, []) if effects.reached_commit]
+    told = [] if _OURS in session.info else take(session)
     for effects in reached:
         effects.stop_renewing()  # of all, even if this is cancelled at the first
     for effects in reached:
@@ -93,3 +107,5 @@ def _on_end(session: Session, transaction: SessionTransaction) -> None:
             await_only(effects.release(committed=True))
         else:
             await_only(conclude(effects, effects.transaction.failure))
+    if committed and told:
+        await_only(finish(announce(told)))

@@ -7,7 +7,18 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fastrdb import Cache, ChildrenChange, Crud, Explanation, FastRDB, PaginatedResponse, ReadOptions
+from fastrdb import (
+    Cache,
+    ChildrenChange,
+    Committed,
+    Crud,
+    Explanation,
+    FastRDB,
+    PaginatedResponse,
+    ReadOptions,
+    Updated,
+    Warmed,
+)
 
 
 class Base(DeclarativeBase):
@@ -49,6 +60,11 @@ same = FastRDB[User, UserCreate, UserUpdate, UserResponse](User, UserResponse, p
 inferred = Crud(User, UserResponse, "user:{id}", create_schema=UserCreate, update_schema=UserUpdate)
 
 
+@users.after_commit
+async def tell(committed: Committed) -> None:
+    """A hook keeps its type."""
+
+
 async def results(session: AsyncSession, factory: async_sessionmaker[AsyncSession], redis: Redis, cache: Cache) -> None:
     """Each result has its exact type."""
     assert_type(await users.create(db=session, redis=redis, obj_in=UserCreate(email="a"), email="a"), UserResponse)
@@ -80,6 +96,14 @@ async def results(session: AsyncSession, factory: async_sessionmaker[AsyncSessio
     )
     assert_type(await users.delete_by_foreign_key(factory, cache, fk_field="group_id", fk_value=1), int)
     assert_type(await users.explain(cache, email="a"), Explanation)
+    assert_type(await users.get_by_keys(db=session, redis=redis, keys=["a"]), list[UserResponse])
+    assert_type(await users.get_by_keys(session, redis, [{"id": 1}], missing="raise"), list[UserResponse])
+    assert_type(await users.get_by_keys(session, redis, ["a"], missing="none"), list[UserResponse | None])
+    assert_type(await users.warm(db=factory, redis=cache, limit=10, progress=print), Warmed)
+    assert_type(await users.patch(session, redis, UserUpdate(email="b"), email="a"), Updated[UserResponse])
+    assert_type((await users.patch(session, redis, UserUpdate(email="b"), email="a")).changed, frozenset[str])
+    assert_type(await users.get(session, redis, email="a", options=ReadOptions(for_update="nowait")), UserResponse)
+    assert_type(await tell(Committed(User, frozenset(), None)), None)
     assert_type(await same.get(db=session, redis=redis, email="a"), UserResponse)
     assert_type(await inferred.get(db=session, redis=redis, id=3), UserResponse)
     assert_type(inferred, Crud[User, UserCreate, UserUpdate, UserResponse])
