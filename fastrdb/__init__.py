@@ -7,8 +7,10 @@ from .crud.crud import Crud
 from .crud.invalidation import Explanation
 from .crud.options import ReadOptions
 from .crud.pages import PaginatedResponse
+from .crud.upserts import Upserted
 from .errors import (
     AlembicError,
+    BatchRefused,
     CacheClosed,
     CacheError,
     CacheShared,
@@ -38,6 +40,7 @@ from .errors import (
     OutOfRange,
     RedisRefused,
     RLSError,
+    RowError,
     SchemaManagementError,
     SchemaNameRefused,
     SerializationFailed,
@@ -62,6 +65,7 @@ FastRDB = Crud  # the same class, for code that already says so
 __all__ = [
     "UNSET",
     "AlembicError",
+    "BatchRefused",
     "Cache",
     "CacheClosed",
     "CacheError",
@@ -97,6 +101,7 @@ __all__ = [
     "RLSError",
     "ReadOptions",
     "RedisRefused",
+    "RowError",
     "SchemaManagementError",
     "SchemaNameRefused",
     "SerializationFailed",
@@ -111,6 +116,7 @@ __all__ = [
     "UnknownField",
     "UnknownOperator",
     "UnsupportedModel",
+    "Upserted",
     "UrlRefused",
     "UsageError",
     "ValidationError",

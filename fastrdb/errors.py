@@ -17,7 +17,8 @@ FastRDBError
 │   │   ├── ValueRefused        the column's type does not take the value
 │   │   ├── KeyMismatch         a key field differs from the row that was written
 │   │   ├── OutOfRange          limit or page
-│   │   └── EmptyInput          nothing to write, or an update that sets nothing
+│   │   ├── EmptyInput          nothing to write, or an update that sets nothing
+│   │   └── BatchRefused        rows of a batch are wrong; names every one
 │   └── IntegrityViolation      also sqlalchemy.exc.IntegrityError; the driver's error is its cause
 │       ├── UniqueViolation
 │       ├── ForeignKeyViolation
@@ -56,7 +57,8 @@ Further names for the same classes: ``DatabaseError`` (FastRDBError), ``Database
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -276,6 +278,38 @@ class EmptyInput(InputError):
 
     def __str__(self) -> str:
         return f"{self.argument} is empty: {self.fix}"
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """What is wrong with one row of a batch.
+
+    Attributes:
+        index: Its place in the list that was given, from 0.
+        field: The field, or fields; ``None`` where it is the row as a whole.
+        reason: What to change, in words.
+    """
+
+    index: int
+    field: str | None
+    reason: str
+
+
+class BatchRefused(InputError):
+    """Rows of a batch are wrong. Nothing was written, of none of its rows.
+
+    Attributes:
+        rows: Every wrong row, by index.
+    """
+
+    def __init__(self, rows: Sequence[RowError]) -> None:
+        self.rows = tuple(rows)
+        super().__init__(self.rows)
+
+    def __str__(self) -> str:
+        shown = "; ".join(f"row {row.index}: {row.field or 'the row'}: {row.reason}" for row in self.rows[:5])
+        more = f"; and {len(self.rows) - 5} more in .rows" if len(self.rows) > 5 else ""
+        return f"nothing was written, because of {len(self.rows)} rows of the batch: {shown}{more}"
 
 
 class UsageError(FastRDBError, TypeError):

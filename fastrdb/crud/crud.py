@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from .bulk import Bulk
+from .conditional import Conditional
 from .core import C, M, R, U
 from .invalidation import Invalidation
 from .pages import Pages
 from .rows import Rows
+from .upserts import Upserts
 
 
-class Crud(Rows[M, C, U, R], Bulk[M, C, U, R], Pages[M, C, U, R], Invalidation[M, C, U, R]):
+class Crud(
+    Rows[M, C, U, R],
+    Bulk[M, C, U, R],
+    Upserts[M, C, U, R],
+    Conditional[M, C, U, R],
+    Pages[M, C, U, R],
+    Invalidation[M, C, U, R],
+):
     """One object per model, whose methods read through a cache that is never older than the last write.
 
     ``Crud[Model, CreateSchema, UpdateSchema, ResponseSchema](Model, ResponseSchema, pattern=…, list_pattern=…)``.
