@@ -99,10 +99,19 @@ def updated_fields(
 
 def same_keys(values: Sequence[ColumnValues], keys: Sequence[tuple[Any, ...]]) -> list[RowError]:
     """Find the rows whose keys are equal; that the database may take more for equal, it has to say itself."""
-    if len(set(keys)) == len(keys):
-        return []
     texts = [tuple(each.text(part) for each, part in zip(values, key, strict=True)) for key in keys]
     return equal_rows([each.name for each in values], texts)
+
+
+def null_keys(conflict: Sequence[str], keys: Sequence[tuple[Any, ...]]) -> list[RowError]:
+    """Find the rows that have no key: NULL equals no other NULL, so that each call would make a row."""
+    said = "None; a conflict field needs a value, because NULL equals no other NULL"
+    return [
+        RowError(index, name, said)
+        for index, key in enumerate(keys)
+        for name, part in zip(conflict, key, strict=True)
+        if part is None
+    ]
 
 
 def folded(keys: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

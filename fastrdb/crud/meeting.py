@@ -41,21 +41,33 @@ class Outcome(NamedTuple):
     Attributes:
         row: What the statement gave back.
         change: The statement's parts.
-        after: The row's image.
-        before: Its image before; ``None`` where there was none.
+        created: It was not there before.
+        old: Its image before, where that may be another one than after it.
         kept: It was there, and was left as it is.
     """
 
     row: Row[Any]
     change: Change
-    after: dict[str, Any]
-    before: dict[str, Any] | None
+    created: bool
+    old: dict[str, Any] | None = None
     kept: bool = False
 
     @property
-    def created(self) -> bool:
-        """Whether it was not there before."""
-        return self.before is None
+    def after(self) -> dict[str, Any]:
+        """The row's image."""
+        return self.change.returned.image(self.row)
+
+    @property
+    def before(self) -> dict[str, Any] | None:
+        """Its image before; ``None`` where there was none."""
+        return None if self.created else self.old or self.after
+
+
+def primary_keys(outcomes: Sequence[Outcome]) -> list[tuple[Any, ...]]:
+    """Give the primary keys of rows, by columns."""
+    changes = {id(outcome.change): outcome.change for outcome in outcomes}
+    places = {which: change.returned.places(change.keys) for which, change in changes.items()}
+    return [tuple([outcome.row[at] for at in places[id(outcome.change)]]) for outcome in outcomes]
 
 
 class Meeting(Changes[M, C, U, R]):
@@ -121,14 +133,14 @@ class Meeting(Changes[M, C, U, R]):
                 rows += connection.execute(statements.one, {**given, **asked.params}).fetchall()
         self._check_upserted(connection, change, batch, rows)
         at = len(change.returned.columns)
-        return [self._outcome_on_postgresql(row, change, statements.olds, at) for row in rows]
-
-    def _outcome_on_postgresql(self, row: Row[Any], change: Change, olds: tuple[str, ...], at: int) -> Outcome:
-        after = change.returned.image(row)
-        if not row[at]:
-            return Outcome(row, change, after, None)
-        before = dict(zip(olds, row[at + 1 : at + 1 + len(olds)], strict=True)) if olds else after
-        return Outcome(row, change, after, before)
+        olds = statements.olds
+        if not olds:
+            return [Outcome(row, change, not row[at]) for row in rows]
+        first, last = at + 1, at + 1 + len(olds)
+        return [
+            Outcome(row, change, not row[at], dict(zip(olds, row[first:last], strict=True)) if row[at] else None)
+            for row in rows
+        ]
 
     # -- SQLite
 
@@ -150,9 +162,12 @@ class Meeting(Changes[M, C, U, R]):
         for given in batch.rows():
             rows += connection.execute(statements.write, {**given, **asked.params}).fetchall()
         self._check_upserted(connection, change, batch, rows)
-        afters = [change.returned.image(row) for row in rows]
-        befores = [there.get(tuple(image[name] for name in change.keys)) for image in afters]
-        return [Outcome(row, change, after, before) for row, after, before in zip(rows, afters, befores, strict=True)]
+        outcomes = [Outcome(row, change, True) for row in rows]
+        olds = [there.get(key) for key in primary_keys(outcomes)]
+        return [
+            each if old is None else each._replace(created=False, old=old)
+            for each, old in zip(outcomes, olds, strict=True)
+        ]
 
     # -- MariaDB
 
@@ -182,12 +197,12 @@ class Meeting(Changes[M, C, U, R]):
             row = self._meant(connection, wanted, change, given)
         image = change.returned.image(row)
         if note not in (FOUND, OTHER):
-            return Outcome(row, change, image, None)
+            return Outcome(row, change, True)
         if statements.write is None:
-            return Outcome(row, change, image, image, kept=True)
+            return Outcome(row, change, False, kept=True)
         by_key = {column.key: image[column.name] for column in self._model.table.primary_key.columns}
         row = connection.execute(statements.write, {**given, **by_key}).one()
-        return Outcome(row, change, change.returned.image(row), image)
+        return Outcome(row, change, False, image)
 
     def _meant(self, connection: Connection, wanted: Upsertion, change: Change, given: Mapping[str, Any]) -> Row[Any]:
         """Lock the row that the key names, where the new one would be in the way of another row."""
@@ -214,11 +229,10 @@ class Meeting(Changes[M, C, U, R]):
         for _ in range(_ATTEMPTS):
             row = connection.execute(statement, given).one_or_none()
             if row is not None:
-                return Outcome(row, change, change.returned.image(row), None)
+                return Outcome(row, change, True)
             row = connection.execute(read, asked.params).one_or_none()
             if row is not None:
-                image = change.returned.image(row)
-                return Outcome(row, change, image, image, kept=True)
+                return Outcome(row, change, False, kept=True)
         self._insert_plainly(connection, [given])
         raise self._vanishing()
 

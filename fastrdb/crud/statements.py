@@ -28,6 +28,11 @@ class Returned:
         """Give the row image: column name -> value."""
         return {name: row[at] for name, at in self._places}
 
+    def places(self, names: Iterable[str]) -> list[int]:
+        """Give where these columns of the row image stand in a row."""
+        places = dict(self._places)
+        return [places[name] for name in names]
+
 
 class Creation(NamedTuple):
     """An INSERT of one row, what it gives back, and the columns of row images."""

@@ -17,12 +17,12 @@ from ..db.sessions import joins
 from ..errors import BatchRefused, EmptyInput, InputError, RowError, UsageError
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
-from .arrays import Batch
+from .arrays import ROWS, Batch, takes_arrays
 from .changes import _schema_object
-from .conflicts import Upsertion, check_key, conflict_key, equal_rows, folded, same_keys, updated_fields
+from .conflicts import Upsertion, check_key, conflict_key, equal_rows, folded, null_keys, same_keys, updated_fields
 from .core import C, M, R, U
 from .execution import Query
-from .meeting import Meeting, Outcome
+from .meeting import Meeting, Outcome, primary_keys
 from .writing import Done, Written
 
 _TWICE = "21000"  # PostgreSQL's cardinality_violation: a row would be updated a second time
@@ -136,21 +136,15 @@ class Upserts(Meeting[M, C, U, R]):
             As ``upsert``.
         """
         sources = await self._asked_sources(db, redis)
-        given = _instances(instances)
-        rows = self._upserted_rows(given)
-        conflict = conflict_key(self._model, self._common_fields(rows, conflict_fields), conflict_fields)
-        said = [instance.model_fields_set for instance in given]
-        groups = self._upserts_alike(rows, said, conflict, update_fields)
-        keys = self._conflict_keys(groups, conflict)
+        groups = self._upserts_of(_instances(instances), conflict_fields, update_fields)
+        self._check_conflict_keys(groups)
 
         def statements(connection: Connection, session: Session) -> Done[list[Upserted[R]]]:
-            found: dict[int, Outcome] = {}
             self._prepare_upsert(connection, sources.place)
-            with self._upsert_savepoint(connection, sources, commit), _SaidTwice(conflict, keys):
-                for wanted, batch in groups:
-                    found.update(zip(batch.indexes, self._meet(connection, wanted, batch), strict=True))
-                outcomes = [found[index] for index in range(len(given))]
-                self._refuse_same_rows(conflict, outcomes)
+            with self._upsert_savepoint(connection, sources, commit), _SaidTwice(groups, self._conflict_keys):
+                found = [self._meet(connection, wanted, batch) for wanted, batch in groups]
+                outcomes = _by_index([batch for _, batch in groups], found)
+                self._refuse_same_rows(connection, groups, outcomes)
             return self._upserts_done(connection, session, sources, outcomes)
 
         return await self._writer(sources, commit).run(sources.db, statements)
@@ -193,6 +187,18 @@ class Upserts(Meeting[M, C, U, R]):
         return await self._writer(sources, commit).run(sources.db, statements)
 
     # -- many
+
+    def _upserts_of(
+        self,
+        instances: Sequence[BaseModel],
+        conflict_fields: Sequence[str] | None,
+        update_fields: Sequence[str] | None,
+    ) -> list[tuple[Upsertion, Batch]]:
+        """Bring instances to columns; nothing else of them has to be kept while the statements run."""
+        rows = self._upserted_rows(instances)
+        conflict = conflict_key(self._model, self._common_fields(rows, conflict_fields), conflict_fields)
+        said = [instance.model_fields_set for instance in instances]
+        return self._upserts_alike(rows, said, conflict, update_fields)
 
     def _upserted_rows(self, instances: Sequence[BaseModel]) -> list[dict[str, Any]]:
         """Give what each instance says of a row, not yet brought to the columns' types.
@@ -248,7 +254,7 @@ class Upserts(Meeting[M, C, U, R]):
 
     def _upsert_batch(self, wanted: Upsertion, indexes: list[int], rows: Sequence[dict[str, Any]]) -> Batch:
         """Bring rows to the columns' types, in the order of their keys, in which batches of others lock them, too."""
-        indexes = _in_order(indexes, [itemgetter(name) for name in wanted.conflict], rows)
+        indexes = _in_order(indexes, [[row[name] for row in rows] for name in wanted.conflict])
         chosen = [rows[index] for index in indexes]
         columns = {}
         for name in wanted.given:
@@ -256,37 +262,48 @@ class Upserts(Meeting[M, C, U, R]):
             columns[self._model.columns[name].key] = list(map(coerce, map(itemgetter(name), chosen)))
         return Batch(indexes, columns)
 
-    def _conflict_keys(
-        self, groups: Sequence[tuple[Upsertion, Batch]], conflict: Sequence[str]
-    ) -> list[tuple[Any, ...]]:
-        """Give the keys, in the order of the rows.
+    def _check_conflict_keys(self, groups: Sequence[tuple[Upsertion, Batch]]) -> None:
+        """Refuse keys that are ``None``, and equal ones.
 
         Raises:
-            BatchRefused: Some are ``None``, or equal.
+            BatchRefused: There are such keys.
         """
-        columns = [self._model.columns[name].key for name in conflict]
-        found: dict[int, tuple[Any, ...]] = {}
-        for _, batch in groups:
-            found.update(zip(batch.indexes, zip(*(batch.columns[key] for key in columns), strict=True), strict=True))
-        keys = [found[index] for index in range(len(found))]
-        wrong = [
-            RowError(index, name, "None; a conflict field needs a value, because NULL equals no other NULL")
-            for index, key in enumerate(keys)
-            if None in key
-            for name, part in zip(conflict, key, strict=True)
-            if part is None
-        ]
-        wrong = wrong or same_keys([self._model.values[name] for name in conflict], keys)
+        conflict = groups[0][0].conflict
+        keyed = [self._key_columns(wanted, batch) for wanted, batch in groups]
+        whole = not any(None in values for columns in keyed for values in columns)
+        if whole and len({key for columns in keyed for key in zip(*columns, strict=True)}) == sum(
+            len(columns[0]) for columns in keyed
+        ):
+            return
+        keys = self._conflict_keys(groups)
+        wrong = null_keys(conflict, keys) or same_keys([self._model.values[name] for name in conflict], keys)
         if wrong:
             raise BatchRefused(wrong)
-        return keys
 
-    def _refuse_same_rows(self, conflict: Sequence[str], outcomes: Sequence[Outcome]) -> None:
-        """Refuse a batch in which two rows met in one: the database takes their keys for equal."""
-        primary = [column.name for column in self._model.table.primary_key.columns]
-        met = [tuple(outcome.after[name] for name in primary) for outcome in outcomes]
+    def _key_columns(self, wanted: Upsertion, batch: Batch) -> list[list[Any]]:
+        return [batch.columns[self._model.columns[name].key] for name in wanted.conflict]
+
+    def _conflict_keys(self, groups: Sequence[tuple[Upsertion, Batch]]) -> list[tuple[Any, ...]]:
+        """Give the keys, in the order of the rows."""
+        found: dict[int, tuple[Any, ...]] = {}
+        for wanted, batch in groups:
+            found.update(zip(batch.indexes, zip(*self._key_columns(wanted, batch), strict=True), strict=True))
+        return [found[index] for index in range(len(found))]
+
+    def _refuse_same_rows(
+        self, connection: Connection, groups: Sequence[tuple[Upsertion, Batch]], outcomes: Sequence[Outcome]
+    ) -> None:
+        """Refuse a batch in which two rows met in one: the database takes their keys for equal.
+
+        Of the rows of one statement PostgreSQL says so itself.
+        """
+        wanted, _ = groups[0]
+        one = len(groups) == 1 and len(outcomes) <= ROWS and wanted.updated
+        if one and takes_arrays(connection.dialect):
+            return
+        met = primary_keys(outcomes)
         if len(set(met)) < len(met):
-            raise BatchRefused(equal_rows(conflict, met))
+            raise BatchRefused(equal_rows(wanted.conflict, met))
 
     def _upsert_savepoint(
         self, connection: Connection, sources: Sources, commit: bool | None
@@ -306,7 +323,7 @@ class Upserts(Meeting[M, C, U, R]):
         if session.identity_map:
             for outcome in outcomes:
                 self._show_upserted(session, outcome)
-        answers = [Upserted(row, each.created) for row, each in zip(responses, outcomes, strict=True)]
+        answers = list(map(Upserted, responses, [outcome.created for outcome in outcomes]))
         return Done(lambda: answers, self._written_outcomes(sources, outcomes, None))
 
     # -- both
@@ -327,9 +344,8 @@ class Upserts(Meeting[M, C, U, R]):
         images = list(_images(changed)) if few or self._dropped_columns else []
         written = self._written(sources, images, answer)
         written.everything |= not few
-        for outcome in changed:
-            if not outcome.created:
-                written.tables |= outcome.change.reached
+        for change in {id(each.change): each.change for each in changed if not each.created}.values():
+            written.tables |= change.reached
         return written
 
 
@@ -352,23 +368,34 @@ def _instances(instances: Sequence[Any] | Unset) -> list[BaseModel]:
     return found
 
 
-def _in_order(
-    indexes: list[int], parts: Sequence[Callable[[Any], Any]], rows: Sequence[Mapping[str, Any]]
-) -> list[int]:
+def _in_order(indexes: list[int], keys: Sequence[Sequence[Any]]) -> list[int]:
+    columns = list(zip(*keys, strict=True)) if len(keys) > 1 else keys[0]
     try:
-        return sorted(indexes, key=lambda index: [part(rows[index]) for part in parts])
+        return sorted(indexes, key=columns.__getitem__)
     except TypeError:  # values that have no order, or are not of one type
         return indexes
+
+
+def _by_index(batches: Sequence[Batch], found: Sequence[Sequence[Outcome]]) -> list[Outcome]:
+    placed: dict[int, Outcome] = {}
+    for batch, outcomes in zip(batches, found, strict=True):
+        placed.update(zip(batch.indexes, outcomes, strict=True))
+    return [placed[index] for index in range(len(placed))]
 
 
 class _SaidTwice(AbstractContextManager[None]):
     """Names the rows, where PostgreSQL says only that two of them are one."""
 
-    def __init__(self, conflict: Sequence[str], keys: Sequence[tuple[Any, ...]]) -> None:
-        self._conflict, self._keys = conflict, keys
+    def __init__(
+        self,
+        groups: Sequence[tuple[Upsertion, Batch]],
+        keys: Callable[[Sequence[tuple[Upsertion, Batch]]], list[tuple[Any, ...]]],
+    ) -> None:
+        self._groups, self._keys = groups, keys
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _TWICE:
-            rows = equal_rows(self._conflict, folded(self._keys))
-            one = RowError(0, ", ".join(self._conflict), "the database takes the keys of two rows of the batch for one")
+            conflict = self._groups[0][0].conflict
+            rows = equal_rows(conflict, folded(self._keys(self._groups)))
+            one = RowError(0, ", ".join(conflict), "the database takes the keys of two rows of the batch for one")
             raise BatchRefused(rows or [one]) from error.orig

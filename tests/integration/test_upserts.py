@@ -51,18 +51,40 @@ class Part(Base):
             "noted", "note", unique=True, postgresql_where=text("note = 'x'"), sqlite_where=text("note = 'x'")
         ).ddl_if(dialect=("postgresql", "sqlite")),
     )
-    __mapper_args__ = {"version_id_col": version}  # as SQLAlchemy has it
+    __mapper_args__ = {"version_id_col": version}
 
 
-class PartIn(BaseModel):
-    """What makes a part."""
+class Animal(Base):
+    """Animals in one table, of which a crud of cats sees cats."""
 
-    id: int | None = None
-    shelf: int | None = None
-    place: int | None = None
-    serial: str | None = None
-    note: str | None = None
-    nothing: int = 0
+    __tablename__ = "animals"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10))
+    name: Mapped[str] = mapped_column(String(20), unique=True)
+    food: Mapped[str] = mapped_column(String(20), default="any")
+    __mapper_args__ = {"polymorphic_on": "kind"}
+
+
+class Cat(Animal):
+    """A cat."""
+
+    __mapper_args__ = {"polymorphic_identity": "cat"}
+
+
+class Dog(Animal):
+    """A dog."""
+
+    __mapper_args__ = {"polymorphic_identity": "dog"}
+
+
+class AnimalOut(BaseModel):
+    """What is sent of an animal."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: int
+    kind: str
+    name: str
+    food: str
 
 
 class PartGiven(BaseModel):
@@ -307,6 +329,40 @@ async def test_autocommit_is_refused_where_it_takes_several_statements(world: Wo
         else:
             with pytest.raises(SessionRefused, match="AUTOCOMMIT"):
                 await world.crud.upsert(session, world.cache, UserIn(email="ann@x", name="Anna"))
+
+
+async def test_row_that_the_crud_does_not_show_is_not_overwritten(given: dict[str, Any]) -> None:
+    """A cat with a dog's name is refused, and the dog stays as it is: by each of the methods."""
+    cats = Crud[Cat, PartGiven, PartGiven, AnimalOut](Cat, AnimalOut, pattern="cat:{id}")
+    dogs = Crud[Dog, PartGiven, PartGiven, AnimalOut](Dog, AnimalOut, pattern="dog:{id}")
+    rex = (await dogs.upsert(**given, obj_in=part(name="Rex", food="bones"))).row
+    wrong = part(name="Rex", food="fish")
+    with pytest.raises(UniqueViolation):
+        await cats.upsert(**given, obj_in=wrong)
+    with pytest.raises(UniqueViolation):
+        await cats.get_or_create(**given, obj_in=wrong)
+    with pytest.raises(UniqueViolation):
+        await cats.upsert_multi(**given, instances=[part(name="Tom", food="fish"), wrong])
+    assert await cats.update_where(**given, obj_in=part(food="fish"), name="Rex") == 0
+    assert await cats.delete_where(**given, all_rows=True) == 0
+    assert await dogs.get_multi(given["db"], None) == [rex]
+
+
+async def test_rows_that_say_different_things(given: dict[str, Any], parts: PartCrud) -> None:
+    """Rows of a batch may set different fields: each writes its own."""
+    rows = [part(shelf=1, place=n, note=f"n{n}") for n in range(4)]
+    await parts.upsert_multi(**given, instances=rows)
+    again = [
+        part(shelf=1, place=0, serial="s"),
+        part(shelf=1, place=1, note="x"),
+        part(shelf=1, place=2),
+        part(shelf=2, place=0),
+    ]
+    found = await parts.upsert_multi(**given, instances=again)
+    assert [(each.row.place, each.row.serial, each.row.note, each.created) for each in found] == [
+        (0, "s", "n0", False), (1, None, "x", False), (2, None, "n2", False), (0, None, "none", True),
+    ]  # fmt: skip
+    assert [each.row.version for each in found] == [2, 2, 1, 1]
 
 
 # The cache.
