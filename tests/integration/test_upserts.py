@@ -1,10 +1,14 @@
 """upsert, upsert_multi and get_or_create on each database, and what they do to the cache."""
 
 import asyncio
+import datetime as dt
+import uuid
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Index, String, UniqueConstraint, event, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
@@ -75,6 +79,34 @@ class Dog(Animal):
     """A dog."""
 
     __mapper_args__ = {"polymorphic_identity": "dog"}
+
+
+class Typed(Base):
+    """Columns of many types, by which it is cached."""
+
+    __tablename__ = "typed"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uid: Mapped[uuid.UUID] = mapped_column(sa.Uuid)
+    day: Mapped[dt.date]
+    at: Mapped[dt.datetime] = mapped_column(sa.DateTime(timezone=True))
+    price: Mapped[Decimal] = mapped_column(sa.Numeric(12, 2))
+    flag: Mapped[bool]
+    kind: Mapped[str] = mapped_column(sa.Enum("red", "green", name="kinds"))
+    raw: Mapped[bytes | None] = mapped_column(sa.LargeBinary(20))
+    word: Mapped[str | None] = mapped_column(sa.CHAR(5))
+
+
+class TypedOut(BaseModel):
+    """What is sent of it."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: int
+    uid: uuid.UUID
+    day: dt.date
+    price: Decimal
+    flag: bool
+    kind: str
+    word: str | None
 
 
 class AnimalOut(BaseModel):
@@ -388,6 +420,33 @@ async def test_changed_row_is_not_served_stale(world: World) -> None:
     assert [user.id for user in await crud.get_multi(**given, group_id=2)] == [ANN]
     assert await crud.count(**given, group_id=1) == 1
     assert await crud.count(**given, group_id=2) == 1
+
+
+async def test_old_keys_of_every_type_are_dropped(given: dict[str, Any]) -> None:
+    """Whatever the types of a template's columns, the entry under the old values is gone after an upsert."""
+    pattern = "typed:{uid}:{day}:{at}:{price}:{flag}:{kind}:{raw}:{word}"
+    typed = Crud[Typed, PartGiven, PartGiven, TypedOut](Typed, TypedOut, pattern=pattern)
+    old: dict[str, Any] = {
+        "uid": uuid.uuid4(),
+        "day": dt.date(2024, 2, 29),
+        "at": dt.datetime(2024, 2, 29, 12, 30, 1, tzinfo=dt.UTC),
+        "price": Decimal("1.50"),
+        "flag": True,
+        "kind": "red",
+        "raw": b"\x00\xff{}",
+        "word": 'a"},b',
+    }
+    new: dict[str, Any] = {
+        **old, "uid": uuid.uuid4(), "day": dt.date(2025, 1, 1), "price": Decimal(-2), "flag": False, "word": None,
+    }  # fmt: skip
+    for before, after in ((old, new), (new, old), (old, {**old, "raw": None, "kind": "green"})):
+        await typed.upsert(**given, obj_in=part(id=1, **before))
+        for _ in range(2):
+            assert (await typed.get(**given, **before)).id == 1
+        changed = await typed.upsert_multi(**given, instances=[part(id=1, **after)])
+        assert not changed[0].created
+        assert await typed.get_or_none(**given, **before) is None
+        assert (await typed.get(**given, **after)).id == 1
 
 
 async def test_created_row_is_not_missed(world: World) -> None:
