@@ -63,6 +63,19 @@ class Outcome(NamedTuple):
         return None if self.created else self.old or self.after
 
 
+def _in_order_of(keys: Sequence[tuple[Any, ...]], rows: list[Row[Any]]) -> list[Row[Any]]:
+    """Bring rows, which end with their keys, to the order of *keys*.
+
+    SQLite gives rows back in the order in which it took them, and does not promise to. Where a key came back in other
+    words than it was sent, that order has to do.
+    """
+    found = [tuple(row[-len(keys[0]) :]) for row in rows]
+    if found == keys or set(found) != set(keys):
+        return rows
+    placed = dict(zip(found, rows, strict=True))
+    return [placed[key] for key in keys]
+
+
 def primary_keys(outcomes: Sequence[Outcome]) -> list[tuple[Any, ...]]:
     """Give the primary keys of rows, by columns."""
     changes = {id(outcome.change): outcome.change for outcome in outcomes}
@@ -159,9 +172,13 @@ class Meeting(Changes[M, C, U, R]):
                 image = dict(zip(change.images, row, strict=True))
                 there[tuple(image[name] for name in change.keys)] = image
         rows: list[Row[Any]] = []
-        for given in batch.rows():
-            rows += connection.execute(statements.write, {**given, **asked.params}).fetchall()
+        if len(keys) > 1 and not self._conditions(asked):  # which may have parameters that VALUES have no place for
+            rows += connection.execute(statements.write, batch.rows()).fetchall()
+        else:
+            for given in batch.rows():
+                rows += connection.execute(statements.write, {**given, **asked.params}).fetchall()
         self._check_upserted(connection, change, batch, rows)
+        rows = _in_order_of(keys, rows)
         outcomes = [Outcome(row, change, True) for row in rows]
         olds = [there.get(key) for key in primary_keys(outcomes)]
         return [

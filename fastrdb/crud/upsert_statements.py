@@ -62,7 +62,7 @@ class PostgresUpsert(NamedTuple):
 
 
 class SQLiteUpsert(NamedTuple):
-    """SQLite's statements: take the lock, see what is there, write."""
+    """SQLite's statements: take the lock, see what is there, write; rows that come back end with their keys."""
 
     lock: Executable
     existing: Callable[[Sequence[tuple[Any, ...]]], Executable]
@@ -127,7 +127,8 @@ def for_sqlite(
         return select(*images).where(among)
 
     write = statement.on_conflict_do_update(index_elements=by, set_=sets, where=where)
-    return SQLiteUpsert(sqlite_lock(table), existing, write.returning(*change.returned.columns))
+    keys = [column.label(f"fastrdb_by_{at}") for at, column in enumerate(by)]
+    return SQLiteUpsert(sqlite_lock(table), existing, write.returning(*change.returned.columns, *keys))
 
 
 def sqlite_lock(table: Table) -> Executable:
