@@ -103,6 +103,15 @@ def same_keys(values: Sequence[ColumnValues], keys: Sequence[tuple[Any, ...]]) -
     return equal_rows([each.name for each in values], texts)
 
 
+def in_order(indexes: list[int], keys: Sequence[Sequence[Any]]) -> list[int]:
+    """Sort rows by their keys, given by columns; as they are where the keys have no order."""
+    columns = list(zip(*keys, strict=True)) if len(keys) > 1 else keys[0]
+    try:
+        return sorted(indexes, key=columns.__getitem__)
+    except TypeError:  # values that have no order, or are not of one type
+        return indexes
+
+
 def null_keys(conflict: Sequence[str], keys: Sequence[tuple[Any, ...]]) -> list[RowError]:
     """Find the rows that have no key: NULL equals no other NULL, so that each call would make a row."""
     said = "None; a conflict field needs a value, because NULL equals no other NULL"

@@ -76,6 +76,14 @@ def _in_order_of(keys: Sequence[tuple[Any, ...]], rows: list[Row[Any]]) -> list[
     return [placed[key] for key in keys]
 
 
+def by_index(batches: Sequence[Batch], found: Sequence[Sequence[Outcome]]) -> list[Outcome]:
+    """Bring what became of the rows of batches to the order of all rows."""
+    placed: dict[int, Outcome] = {}
+    for batch, outcomes in zip(batches, found, strict=True):
+        placed.update(zip(batch.indexes, outcomes, strict=True))
+    return [placed[index] for index in range(len(placed))]
+
+
 def primary_keys(outcomes: Sequence[Outcome]) -> list[tuple[Any, ...]]:
     """Give the primary keys of rows, by columns."""
     changes = {id(outcome.change): outcome.change for outcome in outcomes}

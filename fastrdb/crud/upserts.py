@@ -19,10 +19,20 @@ from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
 from .arrays import ROWS, Batch, takes_arrays
 from .changes import _schema_object
-from .conflicts import Upsertion, check_key, conflict_key, equal_rows, folded, null_keys, same_keys, updated_fields
+from .conflicts import (
+    Upsertion,
+    check_key,
+    conflict_key,
+    equal_rows,
+    folded,
+    in_order,
+    null_keys,
+    same_keys,
+    updated_fields,
+)
 from .core import C, M, R, U
 from .execution import Query
-from .meeting import Meeting, Outcome, primary_keys
+from .meeting import Meeting, Outcome, by_index, primary_keys
 from .writing import Done, Written
 
 _TWICE = "21000"  # PostgreSQL's cardinality_violation: a row would be updated a second time
@@ -143,7 +153,7 @@ class Upserts(Meeting[M, C, U, R]):
             self._prepare_upsert(connection, sources.place)
             with self._upsert_savepoint(connection, sources, commit), _SaidTwice(groups, self._conflict_keys):
                 found = [self._meet(connection, wanted, batch) for wanted, batch in groups]
-                outcomes = _by_index([batch for _, batch in groups], found)
+                outcomes = by_index([batch for _, batch in groups], found)
                 self._refuse_same_rows(connection, groups, outcomes)
             return self._upserts_done(connection, session, sources, outcomes)
 
@@ -254,7 +264,7 @@ class Upserts(Meeting[M, C, U, R]):
 
     def _upsert_batch(self, wanted: Upsertion, indexes: list[int], rows: Sequence[dict[str, Any]]) -> Batch:
         """Bring rows to the columns' types, in the order of their keys, in which batches of others lock them, too."""
-        indexes = _in_order(indexes, [[row[name] for row in rows] for name in wanted.conflict])
+        indexes = in_order(indexes, [[row[name] for row in rows] for name in wanted.conflict])
         chosen = [rows[index] for index in indexes]
         columns = {}
         for name in wanted.given:
@@ -366,21 +376,6 @@ def _instances(instances: Sequence[Any] | Unset) -> list[BaseModel]:
         if not isinstance(each, BaseModel):
             raise UsageError(f"instances: an item is {type(each).__name__}; pass instances of the create schema")
     return found
-
-
-def _in_order(indexes: list[int], keys: Sequence[Sequence[Any]]) -> list[int]:
-    columns = list(zip(*keys, strict=True)) if len(keys) > 1 else keys[0]
-    try:
-        return sorted(indexes, key=columns.__getitem__)
-    except TypeError:  # values that have no order, or are not of one type
-        return indexes
-
-
-def _by_index(batches: Sequence[Batch], found: Sequence[Sequence[Outcome]]) -> list[Outcome]:
-    placed: dict[int, Outcome] = {}
-    for batch, outcomes in zip(batches, found, strict=True):
-        placed.update(zip(batch.indexes, outcomes, strict=True))
-    return [placed[index] for index in range(len(placed))]
 
 
 class _SaidTwice(AbstractContextManager[None]):
