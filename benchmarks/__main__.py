@@ -18,6 +18,7 @@ from .reading import reads
 from .report import Report
 from .servers import Servers, servers
 from .sessions import sessions
+from .upserting import upserts
 from .world import QUICK, Scale, World, world
 from .writing import writes
 
@@ -53,12 +54,12 @@ async def run(options: argparse.Namespace, on: Servers) -> Report | None:
         figures = []
         for work in _chosen(there, options.works):
             print(f"{work.title} …", file=sys.stderr, flush=True)
-            figures.append(await hold(work, scale.rounds, scale.turn_s))
+            figures.append(await hold(work, min(work.rounds or scale.rounds, scale.rounds), scale.turn_s))
         return Report(on.versions, scale.rounds, figures)
 
 
 def _chosen(there: World, names: Sequence[str]) -> list[Work]:
-    works = [*reads(there), *writes(there), *sessions(there)]
+    works = [*reads(there), *writes(there), *upserts(there), *sessions(there)]
     found = [work for work in works if not names or work.name in names]
     found = found or [work for work in works if work.name.startswith(tuple(names))]
     if not found:

@@ -49,6 +49,7 @@ class Work:
         beside: Other ways to do it, by title; compared with hand-written code, too.
         step: A turn does a multiple of this many operations.
         most: Operations of one turn at most.
+        rounds: Turns of each contestant at most; ``None``: as many as the run has.
         around: Entered before the first turn, where it raises if the contestants give different answers.
     """
 
@@ -61,6 +62,7 @@ class Work:
     beside: dict[str, Contestant] = field(default_factory=dict)
     step: int = 1
     most: int = _MOST
+    rounds: int | None = None
 
 
 class Turn(NamedTuple):

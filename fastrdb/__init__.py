@@ -10,6 +10,7 @@ from .crud.invalidation import Explanation
 from .crud.options import ReadOptions
 from .crud.pages import PaginatedResponse
 from .crud.patching import Updated
+from .crud.upserts import Upserted
 from .crud.warming import Warmed
 from .errors import (
     AlembicError,
@@ -131,6 +132,7 @@ __all__ = [
     "UnknownOperator",
     "UnsupportedModel",
     "Updated",
+    "Upserted",
     "UrlRefused",
     "UsageError",
     "ValidationError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .bulk import Bulk
 from .children import Children
+from .conditional import Conditional
 from .core import C, M, R, U
 from .hooks import AfterCommit
 from .invalidation import Invalidation
@@ -11,13 +12,16 @@ from .pages import Pages
 from .patching import Patching
 from .soft_delete import SoftDelete
 from .tenant import AllTenants
+from .upserts import Upserts
 from .warming import Warming
 
 
 class Crud(
     Warming[M, C, U, R],
     Bulk[M, C, U, R],
+    Upserts[M, C, U, R],
     Patching[M, C, U, R],
+    Conditional[M, C, U, R],
     Children[M, C, U, R],
     SoftDelete[M, C, U, R],
     Pages[M, C, U, R],

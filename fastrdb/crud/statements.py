@@ -29,6 +29,11 @@ class Returned:
         """Give the row image: column name -> value."""
         return {name: row[at] for name, at in self._places}
 
+    def places(self, names: Iterable[str]) -> list[int]:
+        """Give where these columns of the row image stand in a row."""
+        places = dict(self._places)
+        return [places[name] for name in names]
+
 
 class Creation(NamedTuple):
     """An INSERT of one row, what it gives back, and the columns of row images."""
@@ -112,7 +117,7 @@ def build_change(
         statement = delete(table).where(*conditions).returning(*returned.columns)
         reached = reached_by_delete(table)
     else:
-        change = update(table).where(*conditions).values(_sets(model, names, marks))
+        change = update(table).where(*conditions).values(set_clauses(model, names, marks))
         statement = change if reads_back else change.returning(*returned.columns)
         reached = reached_by_update(table, assigned)
     if reads_back:
@@ -126,7 +131,7 @@ def setting(values: Mapping[str, Any]) -> dict[str, Any]:
     return {_set_parameter(name): value for name, value in values.items()}
 
 
-def _sets(model: Model, names: Sequence[str], marks: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
+def set_clauses(model: Model, names: Sequence[str], marks: Mapping[str, ColumnElement[Any]]) -> dict[str, Any]:
     columns = [(name, model.columns[name]) for name in names]
     found: dict[str, Any] = {c.key: bindparam(_set_parameter(name), type_=c.type) for name, c in columns}
     found |= {model.columns[name].key: value for name, value in marks.items()}

@@ -17,6 +17,7 @@ from fastrdb import (
     PaginatedResponse,
     ReadOptions,
     Updated,
+    Upserted,
     Warmed,
 )
 
@@ -81,6 +82,18 @@ async def results(session: AsyncSession, factory: async_sessionmaker[AsyncSessio
     assert_type(
         await users.create_multi(db=factory, redis=cache, instances=[UserCreate(email="a")]), list[UserResponse]
     )
+    upserted = await users.upsert(db=session, redis=redis, obj_in=UserCreate(email="a"), conflict_fields=["email"])
+    assert_type(upserted, Upserted[UserResponse])
+    row, created = upserted
+    assert_type(row, UserResponse)
+    assert_type(created, bool)
+    assert_type(
+        await users.upsert_multi(factory, cache, [UserCreate(email="a")], update_fields=[]),
+        list[Upserted[UserResponse]],
+    )
+    assert_type(await users.get_or_create(factory, None, UserCreate(email="a")), Upserted[UserResponse])
+    assert_type(await users.update_where(factory, cache, UserUpdate(email="b"), where=User.id > 3, batch=10), int)
+    assert_type(await users.delete_where(factory, cache, all_rows=True, progress=print), int)
     assert_type(await users.get_multi(db=factory, redis=cache, limit=3, page=2, order_by="id"), list[UserResponse])
     assert_type(await users.get_multi_json(db=factory, redis=cache), bytes)
     assert_type(await users.count(db=factory), int)

@@ -1,0 +1,416 @@
+"""Rows that are created or changed, whichever it takes: upsert, upsert_multi, get_or_create."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from operator import itemgetter
+from typing import Any, Generic, NamedTuple
+
+from pydantic import BaseModel
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
+from ..db.sessions import joins
+from ..errors import BatchRefused, EmptyInput, InputError, RefusedRow, UsageError
+from ..writes.touched import MAX_CELLS
+from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
+from .arrays import ROWS, Batch, takes_arrays
+from .changes import schema_object
+from .committed import Kind
+from .conflicts import (
+    Upsertion,
+    check_key,
+    conflict_key,
+    equal_rows,
+    folded,
+    in_order,
+    null_keys,
+    same_keys,
+    updated_fields,
+)
+from .core import C, M, R, U
+from .execution import Query
+from .meeting import Meeting, Outcome, by_index, primary_keys
+from .writing import Done, Written
+
+_TWICE = "21000"  # PostgreSQL's cardinality_violation: a row would be updated a second time
+
+
+class Upserted(NamedTuple, Generic[R]):
+    """A row, and whether this call has created it.
+
+    Attributes:
+        row: The row as the database has it.
+        created: It was not there before.
+    """
+
+    row: R
+    created: bool
+
+
+class Upserts(Meeting[M, C, U, R]):
+    """The writes that take a row as it comes."""
+
+    async def upsert(
+        self,
+        db: MaybeDatabase = None,
+        redis: MaybeRedis = UNSET,
+        obj_in: C | Unset = UNSET,
+        *,
+        conflict_fields: Sequence[str] | None = None,
+        update_fields: Sequence[str] | None = None,
+        commit: bool | None = None,
+        **key: Any,
+    ) -> Upserted[R]:
+        """Insert a row or, where one has its key, change that one; and say which.
+
+        It is atomic: of many callers with one key, one creates the row, and the others change it.
+
+        Args:
+            db, redis, commit: As in ``create``.
+            obj_in: The create schema.
+            conflict_fields: The unique key that decides, any that the model has; by default the primary key if
+                *obj_in* has it, else the only other key that it has.
+            update_fields: What is written to a row that is there; by default the fields that were set, besides the
+                conflict fields and the primary key. An empty list leaves that row as it is.
+            **key: Fields of the row that the schema lacks.
+
+        Raises:
+            UniqueViolation: Another row has the value of another unique key, or one that this crud does not show
+                has this key.
+            ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused it.
+            InputError: *conflict_fields* is no unique key, or none can be told from the values.
+            UnknownField, ValueRefused, KeyMismatch: As in ``create``; and a conflict field that is ``None``.
+            SessionRefused: AUTOCOMMIT on SQLite or MariaDB, where it takes several statements.
+        """
+        sources = await self._asked_sources(db, redis)
+        given = schema_object(obj_in)
+        values = self._create_values(given, key)
+        wanted = self._wanted(values, {*given.model_fields_set, *key}, conflict_fields, update_fields)
+        return await self._upsert(sources, commit, wanted, values, key)
+
+    async def get_or_create(
+        self,
+        db: MaybeDatabase = None,
+        redis: MaybeRedis = UNSET,
+        obj_in: C | Unset = UNSET,
+        *,
+        conflict_fields: Sequence[str] | None = None,
+        commit: bool | None = None,
+        **key: Any,
+    ) -> Upserted[R]:
+        """Give the row with this key as it is, or insert it; and say which.
+
+        Of many callers at once one creates the row, and all get that one. A row that is there is read only: nothing
+        is written, nothing committed.
+
+        Args:
+            db, redis, obj_in, conflict_fields, commit, **key: As in ``upsert``.
+
+        Raises:
+            As ``upsert``.
+        """
+        sources = await self._asked_sources(db, redis)
+        values = self._create_values(schema_object(obj_in), key)
+        wanted = self._wanted(values, frozenset(), conflict_fields, ())
+        asked = self._asked({**self._tenant_in(key), **{name: values[name] for name in wanted.conflict}}, None, None)
+        query: Query = self._kept(
+            ("met", asked.shape), lambda: Query.of(self._select(asked), by_entity=self._responses.by_entity)
+        )
+        rows, _ = await self._fetch(sources, query, asked.params, self._build)
+        if rows:
+            return Upserted(rows[0][0], False)
+        return await self._upsert(sources, commit, wanted, values, key)
+
+    async def upsert_multi(
+        self,
+        db: MaybeDatabase = None,
+        redis: MaybeRedis = UNSET,
+        instances: Sequence[C] | Unset = UNSET,
+        *,
+        conflict_fields: Sequence[str] | None = None,
+        update_fields: Sequence[str] | None = None,
+        commit: bool | None = None,
+    ) -> list[Upserted[R]]:
+        """Upsert rows, all or none, and give them in the order of *instances*.
+
+        Args:
+            db, redis, conflict_fields, update_fields, commit: As in ``upsert``; one key decides for all rows.
+            instances: Create schemas, at least one, each with another key.
+
+        Raises:
+            BatchRefused: Values do not fit their columns, or rows have the same key; it names every such row.
+            EmptyInput: *instances* is empty.
+            As ``upsert``.
+        """
+        sources = await self._asked_sources(db, redis)
+        groups = self._upserts_of(_instances(instances), conflict_fields, update_fields)
+        self._check_conflict_keys(groups)
+
+        def statements(connection: Connection, session: Session) -> Done[list[Upserted[R]]]:
+            self._prepare_upsert(connection, sources.place)
+            with self._upsert_savepoint(connection, sources, commit), _SaidTwice(groups, self._conflict_keys):
+                found = [self._meet(connection, wanted, batch) for wanted, batch in groups]
+                outcomes = by_index([batch for _, batch in groups], found)
+                self._refuse_same_rows(connection, groups, outcomes)
+            return self._upserts_done(connection, session, sources, outcomes)
+
+        return await self._writer(sources, commit).run(sources.db, statements)
+
+    # -- one
+
+    def _wanted(
+        self,
+        values: Mapping[str, Any],
+        said: frozenset[str] | set[str],
+        conflict_fields: Sequence[str] | None,
+        update_fields: Sequence[str] | None,
+    ) -> Upsertion:
+        there = values if conflict_fields is not None else {name for name in values if values[name] is not None}
+        conflict = conflict_key(self._model, there, conflict_fields)
+        check_key(conflict, values)
+        return Upsertion(tuple(values), conflict, self._updated_fields(values, said, conflict, update_fields))
+
+    def _updated_fields(
+        self,
+        given: Iterable[str],
+        said: Collection[str],
+        conflict: Sequence[str],
+        update_fields: Sequence[str] | None,
+    ) -> tuple[str, ...]:
+        """Give the fields that are written to a row that is there, which stays its tenant's."""
+        found = updated_fields(self._model, given, said, conflict, update_fields)
+        return found if self._tenancy is None else tuple(name for name in found if name != self._tenancy.field)
+
+    async def _upsert(
+        self,
+        sources: Sources,
+        commit: bool | None,
+        wanted: Upsertion,
+        values: Mapping[str, Any],
+        key: Mapping[str, Any],
+    ) -> Upserted[R]:
+        expected = {name: self._model.values[name].coerce(value) for name, value in key.items()}
+        batch = Batch([0], {self._model.columns[name].key: [values[name]] for name in wanted.given})
+
+        def statements(connection: Connection, session: Session) -> Done[Upserted[R]]:
+            self._prepare_upsert(connection, sources.place)
+            (outcome,) = self._meet(connection, wanted, batch, self._tenant_in(key))
+            if outcome.created:
+                self._compare(expected, outcome.after)
+            answer = self._answer(connection, outcome.row, outcome.change.returned)
+            self._show_upserted(session, outcome)
+            hidden = self._policies.deletion is not None and self._policies.deletion.hides(values)
+            written = self._written_outcomes(sources, [outcome], None if hidden else answer)
+            return Done(lambda: Upserted(answer(), outcome.created), written)
+
+        return await self._writer(sources, commit).run(sources.db, statements)
+
+    # -- many
+
+    def _upserts_of(
+        self,
+        instances: Sequence[BaseModel],
+        conflict_fields: Sequence[str] | None,
+        update_fields: Sequence[str] | None,
+    ) -> list[tuple[Upsertion, Batch]]:
+        """Bring instances to columns; nothing else of them has to be kept while the statements run."""
+        rows = self._upserted_rows(instances)
+        conflict = conflict_key(self._model, self._common_fields(rows, conflict_fields), conflict_fields)
+        said = [instance.model_fields_set for instance in instances]
+        return self._upserts_alike(rows, said, conflict, update_fields)
+
+    def _upserted_rows(self, instances: Sequence[BaseModel]) -> list[dict[str, Any]]:
+        """Give what each instance says of a row, not yet brought to the columns' types.
+
+        Raises:
+            BatchRefused: Some have fields that are no columns.
+        """
+        rows = [self._completed(self._sent(instance)) for instance in instances]
+        known = self._model.columns.keys()
+        if all(row.keys() <= known for row in rows):
+            return rows
+        raise self._refused_batch(rows)
+
+    def _refused_batch(self, rows: Sequence[Mapping[str, Any]]) -> BatchRefused:
+        """Find every value that its column does not take."""
+        wrong = []
+        for index, row in enumerate(rows):
+            for name, value in row.items():
+                try:
+                    self._coerced(name, value)
+                except InputError as error:
+                    wrong.append(RefusedRow(index, name, str(error)))
+        return BatchRefused("instances", wrong)
+
+    def _common_fields(self, rows: Sequence[Mapping[str, Any]], conflict_fields: Sequence[str] | None) -> set[str]:
+        """Give the attributes that every row gives; where a key is looked for, with a value."""
+        names = set(rows[0]).intersection(*rows)
+        if conflict_fields is None:
+            keyed = names & frozenset[str]().union(*self._model.unique)
+            names -= {name for name in keyed if any(row[name] is None for row in rows)}
+        return names
+
+    def _upserts_alike(
+        self,
+        rows: Sequence[dict[str, Any]],
+        said: Sequence[set[str]],
+        conflict: tuple[str, ...],
+        update_fields: Sequence[str] | None,
+    ) -> list[tuple[Upsertion, Batch]]:
+        """Bring rows to columns; those for which the SQL is another one make another batch."""
+        alike: dict[tuple[tuple[str, ...], frozenset[str]], list[int]] = {}
+        for index, row in enumerate(rows):
+            by = frozenset(said[index]) if update_fields is None else frozenset[str]()
+            alike.setdefault((tuple(row), by), []).append(index)
+        merged: dict[Upsertion, list[int]] = {}
+        for (names, by), indexes in alike.items():
+            updated = self._updated_fields(names, by, conflict, update_fields)
+            merged.setdefault(Upsertion(names, conflict, updated), []).extend(indexes)
+        try:
+            return [(wanted, self._upsert_batch(wanted, indexes, rows)) for wanted, indexes in merged.items()]
+        except InputError:
+            raise self._refused_batch(rows) from None
+
+    def _upsert_batch(self, wanted: Upsertion, indexes: list[int], rows: Sequence[dict[str, Any]]) -> Batch:
+        """Bring rows to the columns' types, in the order of their keys, in which batches of others lock them, too."""
+        indexes = in_order(indexes, [[row[name] for row in rows] for name in wanted.conflict])
+        chosen = [rows[index] for index in indexes]
+        columns = {}
+        for name in wanted.given:
+            coerce = self._coercion(name)
+            columns[self._model.columns[name].key] = list(map(coerce, map(itemgetter(name), chosen)))
+        return Batch(indexes, columns)
+
+    def _check_conflict_keys(self, groups: Sequence[tuple[Upsertion, Batch]]) -> None:
+        """Refuse keys that are ``None``, and equal ones.
+
+        Raises:
+            BatchRefused: There are such keys.
+        """
+        conflict = groups[0][0].conflict
+        keyed = [self._key_columns(wanted, batch) for wanted, batch in groups]
+        whole = not any(None in values for columns in keyed for values in columns)
+        if whole and len({key for columns in keyed for key in zip(*columns, strict=True)}) == sum(
+            len(columns[0]) for columns in keyed
+        ):
+            return
+        keys = self._conflict_keys(groups)
+        wrong = null_keys(conflict, keys) or same_keys([self._model.values[name] for name in conflict], keys)
+        if wrong:
+            raise BatchRefused("instances", wrong)
+
+    def _key_columns(self, wanted: Upsertion, batch: Batch) -> list[list[Any]]:
+        return [batch.columns[self._model.columns[name].key] for name in wanted.conflict]
+
+    def _conflict_keys(self, groups: Sequence[tuple[Upsertion, Batch]]) -> list[tuple[Any, ...]]:
+        """Give the keys, in the order of the rows."""
+        found: dict[int, tuple[Any, ...]] = {}
+        for wanted, batch in groups:
+            found.update(zip(batch.indexes, zip(*self._key_columns(wanted, batch), strict=True), strict=True))
+        return [found[index] for index in range(len(found))]
+
+    def _refuse_same_rows(
+        self, connection: Connection, groups: Sequence[tuple[Upsertion, Batch]], outcomes: Sequence[Outcome]
+    ) -> None:
+        """Refuse a batch in which two rows met in one: the database takes their keys for equal.
+
+        Of the rows of one statement PostgreSQL says so itself.
+        """
+        wanted, _ = groups[0]
+        one = len(groups) == 1 and len(outcomes) <= ROWS and wanted.updated
+        if one and takes_arrays(connection.dialect):
+            return
+        met = primary_keys(outcomes)
+        if len(set(met)) < len(met):
+            raise BatchRefused("instances", equal_rows(wanted.conflict, met))
+
+    def _upsert_savepoint(
+        self, connection: Connection, sources: Sources, commit: bool | None
+    ) -> AbstractContextManager[object]:
+        """Give a savepoint in a transaction that is not ours: the caller may go on after an error, and commit."""
+        commits = self._commit if commit is None else commit
+        joined = isinstance(sources.db, AsyncSession) and (not commits or joins(sources.db))
+        return connection.begin_nested() if joined else nullcontext()
+
+    def _upserts_done(
+        self, connection: Connection, session: Session, sources: Sources, outcomes: Sequence[Outcome]
+    ) -> Done[list[Upserted[R]]]:
+        if self._plain:
+            responses = self._responses.build_all([outcome.row for outcome in outcomes])
+        else:
+            responses = [self._read_back(connection, each.row, each.change.returned) for each in outcomes]
+        if session.identity_map:
+            for outcome in outcomes:
+                self._show_upserted(session, outcome)
+        answers = list(map(Upserted, responses, [outcome.created for outcome in outcomes]))
+        return Done(lambda: answers, self._written_outcomes(sources, outcomes, None))
+
+    # -- both
+
+    def _show_upserted(self, session: Session, outcome: Outcome) -> None:
+        """Give the session's own instance of a row that was there what was written."""
+        if outcome.before is not None and not outcome.kept:
+            self._refresh(session, outcome.before, outcome.row, outcome.change)
+
+    def _written_outcomes(
+        self, sources: Sources, outcomes: Sequence[Outcome], answer: Callable[[], R] | None
+    ) -> Written:
+        """Name what the cache must drop; of too many rows to name, only what a declared pattern needs."""
+        changed = [outcome for outcome in outcomes if not outcome.kept]
+        if not changed:
+            return Written(nothing=True)
+        few = len(changed) <= MAX_CELLS
+        images = list(_images(changed)) if few or self._dropped_columns else []
+        written = self._written(sources, images, answer)
+        written.everything |= not few
+        for change in {id(each.change): each.change for each in changed if not each.created}.values():
+            written.tables |= change.reached
+        pairs = [(each.before, each.after) for each in changed] if few else None
+        written.change = self._hooks.change(_kind(changed), pairs)
+        return written
+
+
+def _kind(outcomes: Sequence[Outcome]) -> Kind | None:
+    created = {outcome.created for outcome in outcomes}
+    return None if len(created) > 1 else "create" if True in created else "update"
+
+
+def _images(outcomes: Sequence[Outcome]) -> Iterator[dict[str, Any]]:
+    for outcome in outcomes:
+        yield outcome.after
+        if outcome.before is not None and outcome.before != outcome.after:
+            yield outcome.before
+
+
+def _instances(instances: Sequence[Any] | Unset) -> list[BaseModel]:
+    if instances is UNSET or isinstance(instances, BaseModel) or not hasattr(instances, "__iter__"):
+        raise UsageError("instances: pass a list of instances of the create schema")
+    found = list(instances)
+    if not found:
+        raise EmptyInput("instances", "pass at least one row, or do not call upsert_multi")
+    for each in found:
+        if not isinstance(each, BaseModel):
+            raise UsageError(f"instances: an item is {type(each).__name__}; pass instances of the create schema")
+    return found
+
+
+class _SaidTwice(AbstractContextManager[None]):
+    """Names the rows, where PostgreSQL says only that two of them are one."""
+
+    def __init__(
+        self,
+        groups: Sequence[tuple[Upsertion, Batch]],
+        keys: Callable[[Sequence[tuple[Upsertion, Batch]]], list[tuple[Any, ...]]],
+    ) -> None:
+        self._groups, self._keys = groups, keys
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) == _TWICE:
+            conflict = self._groups[0][0].conflict
+            rows = equal_rows(conflict, folded(self._keys(self._groups)))
+            one = RefusedRow(0, ", ".join(conflict), "the database takes the keys of two rows of the batch for one")
+            raise BatchRefused("instances", rows or [one]) from error.orig
