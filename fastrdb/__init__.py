@@ -9,6 +9,7 @@ from .crud.options import ReadOptions
 from .crud.pages import PaginatedResponse
 from .errors import (
     AlembicError,
+    BatchRefused,
     CacheClosed,
     CacheError,
     CacheShared,
@@ -37,7 +38,11 @@ from .errors import (
     NotStarted,
     OutOfRange,
     RedisRefused,
+    RefusedRow,
     RLSError,
+    RowConflict,
+    RowsConflict,
+    RowsNotFound,
     SchemaManagementError,
     SchemaNameRefused,
     SerializationFailed,
@@ -62,6 +67,7 @@ FastRDB = Crud  # the same class, for code that already says so
 __all__ = [
     "UNSET",
     "AlembicError",
+    "BatchRefused",
     "Cache",
     "CacheClosed",
     "CacheError",
@@ -97,6 +103,10 @@ __all__ = [
     "RLSError",
     "ReadOptions",
     "RedisRefused",
+    "RefusedRow",
+    "RowConflict",
+    "RowsConflict",
+    "RowsNotFound",
     "SchemaManagementError",
     "SchemaNameRefused",
     "SerializationFailed",

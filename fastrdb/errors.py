@@ -17,7 +17,8 @@ FastRDBError
 │   │   ├── ValueRefused        the column's type does not take the value
 │   │   ├── KeyMismatch         a key field differs from the row that was written
 │   │   ├── OutOfRange          limit or page
-│   │   └── EmptyInput          nothing to write, or an update that sets nothing
+│   │   ├── EmptyInput          nothing to write, or an update that sets nothing
+│   │   └── BatchRefused        items of a batch are wrong; names each of them
 │   └── IntegrityViolation      also sqlalchemy.exc.IntegrityError; the driver's error is its cause
 │       ├── UniqueViolation
 │       ├── ForeignKeyViolation
@@ -27,8 +28,10 @@ FastRDBError
 │   ├── SessionRefused          ``db`` is no AsyncSession and no factory of one, or one that cannot be used
 │   └── RedisRefused            ``redis`` was forgotten, or is no client and no Cache
 ├── NotFound                    also sqlalchemy.exc.NoResultFound
+│   └── RowsNotFound            some rows of a batch do not exist; names each of them
 ├── MultipleFound               also sqlalchemy.exc.MultipleResultsFound
 ├── Conflict                    also sqlalchemy.orm.exc.StaleDataError; someone else wrote the row first
+│   └── RowsConflict            some rows of a batch have other versions; names each of them
 ├── DatabaseUnavailable         the database cannot be reached; also the builtin ConnectionError
 ├── TransactionError            no such savepoint, or no transaction to do this in
 ├── LockError                   a lock was used wrongly; the message says how to use it
@@ -56,7 +59,8 @@ Further names for the same classes: ``DatabaseError`` (FastRDBError), ``Database
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -278,6 +282,44 @@ class EmptyInput(InputError):
         return f"{self.argument} is empty: {self.fix}"
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """Why an item of a batch is refused.
+
+    Attributes:
+        index: Its place in the batch, from 0.
+        field: The field that is wrong; ``None``: the item itself is.
+        reason: What is wrong, in words.
+    """
+
+    index: int
+    field: str | None
+    reason: str
+
+
+class BatchRefused(InputError):
+    """Items of a batch are wrong. Nothing was sent, also of those that are right.
+
+    Attributes:
+        argument: The argument that has the items.
+        rows: What is wrong, by index: every item that is wrong, and every field of it.
+    """
+
+    def __init__(self, argument: str, rows: Iterable[RefusedRow]) -> None:
+        self.argument, self.rows = argument, tuple(rows)
+        super().__init__(argument, self.rows)
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """The places of the items that are wrong."""
+        return tuple(dict.fromkeys(row.index for row in self.rows))
+
+    def __str__(self) -> str:
+        count = len(self.indexes)
+        said = f"{self.argument}: {count} item{'s are' if count > 1 else ' is'} refused, and nothing was written"
+        return f"{said}; {_listed(f'[{row.index}] {row.reason}' for row in self.rows)}"
+
+
 class UsageError(FastRDBError, TypeError):
     """An argument is the wrong kind of object. Nothing was sent."""
 
@@ -304,6 +346,28 @@ class NotFound(FastRDBError, sa.NoResultFound):
 
     def __str__(self) -> str:
         return f"no {self.model} with {_words(self.criterion)}"
+
+
+class RowsNotFound(NotFound):
+    """Some rows of a batch do not exist; nothing was changed, also of those that do.
+
+    Attributes:
+        rows: Index in the batch -> the key, as given.
+    """
+
+    def __init__(self, model: str, rows: Mapping[int, object]) -> None:
+        super().__init__(model, {})
+        self.rows = dict(rows)
+        self.args = (model, self.rows)
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """The places of the keys that name no row."""
+        return tuple(self.rows)
+
+    def __str__(self) -> str:
+        missing = _listed(f"[{index}] {key!r}" for index, key in self.rows.items())
+        return f"no {self.model} for {missing}; nothing was changed: leave them out, or pass missing='skip'"
 
 
 class MultipleFound(FastRDBError, sa.MultipleResultsFound):
@@ -345,6 +409,45 @@ class Conflict(FastRDBError, StaleDataError):
             f"{self.model} with {_words(self.criterion)} has {current} by now, not {self.seen!r}; "
             "nothing was changed: read the row again, and decide anew"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RowConflict:
+    """A row of a batch that has another version than the caller saw.
+
+    Attributes:
+        key: As given.
+        seen: The version that the caller named.
+        current: The one that the row has now.
+    """
+
+    key: object
+    seen: object
+    current: object
+
+
+class RowsConflict(Conflict):
+    """Some rows of a batch have other versions than the caller saw; nothing was changed, also of the others.
+
+    Attributes:
+        rows: Index in the batch -> the key and both versions.
+    """
+
+    def __init__(self, model: str, rows: Mapping[int, RowConflict]) -> None:
+        first = next(iter(rows.values()))
+        super().__init__(model, {}, first.seen, first.current)
+        self.rows = dict(rows)
+        self.args = (model, self.rows)
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """The places of the items whose rows were written since."""
+        return tuple(self.rows)
+
+    def __str__(self) -> str:
+        rows = self.rows.items()
+        listed = _listed(f"[{at}] {row.key!r} has version {row.current!r}, not {row.seen!r}" for at, row in rows)
+        return f"{self.model}: {listed}; nothing was changed: read the rows again, and decide anew"
 
 
 class IntegrityViolation(ValidationError, sa.IntegrityError):
@@ -538,3 +641,9 @@ SchemaError = SchemaManagementError
 
 def _words(criterion: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in criterion.items()) or "no criterion"
+
+
+def _listed(said: Iterable[str], most: int = 10) -> str:
+    every = list(said)
+    rest = [f"and {len(every) - most} more"] if len(every) > most else []
+    return "; ".join([*every[:most], *rest])

@@ -15,8 +15,8 @@ from sqlalchemy import event, func, text
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fastrdb import Crud, UniqueViolation, UnsupportedModel, ValueRefused
-from fastrdb.crud import arrays
+from fastrdb import BatchRefused, Crud, UniqueViolation, UnsupportedModel
+from fastrdb.crud import bulk
 
 
 class Base(DeclarativeBase):
@@ -177,7 +177,7 @@ async def test_large_numbers_of_rows_are_cut(
     engine: AsyncEngine, sent: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More rows than one statement takes are sent in several, in one transaction and in order."""
-    monkeypatch.setattr(arrays, "ROWS", 7)
+    monkeypatch.setattr(bulk, "ROWS", 7)
     given = [ThingCreate(code=str(number)) for number in range(20)]
     created = await things.create_multi(db=async_sessionmaker(engine), redis=None, instances=given)
     assert [row.code for row in created] == [each.code for each in given]
@@ -204,13 +204,14 @@ async def test_too_long_text_is_refused_not_cut(engine: AsyncEngine) -> None:
 
 
 async def test_errors_are_the_usual_ones(engine: AsyncEngine) -> None:
-    """A duplicate is a UniqueViolation, a wrong value a ValueRefused, and neither leaves a row."""
+    """A row that is there already is a UniqueViolation, a wrong value is refused, and neither leaves a row."""
     factory = async_sessionmaker(engine)
+    await things.create(db=factory, redis=None, obj_in=ThingCreate(code="a"))
     with pytest.raises(UniqueViolation):
-        await things.create_multi(db=factory, redis=None, instances=[ThingCreate(code="a"), ThingCreate(code="a")])
-    with pytest.raises(ValueRefused, match="small"):
+        await things.create_multi(db=factory, redis=None, instances=[ThingCreate(code="b"), ThingCreate(code="a")])
+    with pytest.raises(BatchRefused, match="small"):
         await things.create_multi(db=factory, redis=None, instances=[ThingCreate(small=1), ThingCreate(small=10**6)])
-    assert await things.count(db=factory) == 0
+    assert await things.count(db=factory) == 1
 
 
 async def test_defaults_of_python_are_made_for_each_row(engine: AsyncEngine, sent: list[str]) -> None:
