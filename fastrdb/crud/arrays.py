@@ -37,7 +37,7 @@ def insert_of_arrays(table: Table, keys: Sequence[str], returned: Sequence[Colum
         returned: What comes back of each row; nothing, for no columns.
     """
     columns = [table.c[key] for key in keys]
-    types = [_item_type(each) for each in columns]
+    types = [item_type(each) for each in columns]
     if not keys or not _fills_the_rest(table, keys) or any(type_ is None for type_ in types):
         return None
     names = [f"c{at}" for at in range(len(columns))]
@@ -85,7 +85,8 @@ def takes_arrays(dialect: Dialect) -> bool:
     return dialect.name == "postgresql" and dialect.driver == "asyncpg"
 
 
-def _item_type(of: Column[Any]) -> TypeEngine[Any] | None:
+def item_type(of: Column[Any]) -> TypeEngine[Any] | None:
+    """Give the type of the items of an array of a column's values; ``None`` where there is none."""
     kind = type(of.type)
     if getattr(of.type, "_variant_mapping", None):
         return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, TypeAlias, overload
+from collections.abc import Sequence
+from typing import Any, Literal, overload
 
 from sqlalchemy import Connection, Row, insert
 from sqlalchemy.orm import Session
@@ -12,15 +12,14 @@ from ..db.sessions import place_of
 from ..errors import UnsupportedModel
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
-from .arrays import ROWS, Batch, insert_of_arrays, takes_arrays
+from .arrays import Batch, insert_of_arrays, takes_arrays
 from .copying import copy_into
 from .core import C, M, R, U
-from .instances import Instances, named_instances
+from .instances import Instances, listed_items
+from .progress import Progress, Sent
 from .savepoint import all_or_none
 from .statements import Creation, Returned, build_creation
 from .writing import Done, Written
-
-Progress: TypeAlias = "Callable[[int], object]"
 
 
 class Bulk(Instances[M, C, U, R]):
@@ -93,7 +92,7 @@ class Bulk(Instances[M, C, U, R]):
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused one of them.
         """
         sources = await self._asked_sources(db, redis)
-        batches = self._batches(named_instances(instances, "instances", "create_multi"))
+        batches = self._batches(listed_items(instances, "instances", "create_multi"))
         named = {name: self._coerced(name, value) for name, value in key.items()}
         count = sum(len(batch.indexes) for batch in batches)
 
@@ -142,7 +141,7 @@ class Bulk(Instances[M, C, U, R]):
             arrays = self._kept(shape, lambda: insert_of_arrays(table, keys, columns))
         values = insert(table).returning(*columns, sort_by_parameter_order=True)
         found: list[Row[Any]] = []
-        for part in sent.cut(batch, ROWS if arrays is not None else None):
+        for part in sent.cut(batch, limited=arrays is not None):
             if arrays is not None:
                 found += connection.execute(arrays, part.arrays()).fetchall()
             else:
@@ -162,14 +161,14 @@ class Bulk(Instances[M, C, U, R]):
     def _pour_batch(self, connection: Connection, batch: Batch, sent: Sent) -> None:
         table, keys = self._model.table, tuple(batch.columns)
         if (copy := copy_into(connection, table, keys)) is not None:
-            written = sum(copy.send(connection, part) for part in sent.cut(batch, None))
+            written = sum(copy.send(connection, part) for part in sent.cut(batch))
             if written != len(batch.indexes):
                 raise UnsupportedModel(self._model.name, _VANISHED)
             return
         arrays = None
         if takes_arrays(connection.dialect):
             arrays = self._kept(("arrays", keys), lambda: insert_of_arrays(table, keys, ()))
-        for part in sent.cut(batch, ROWS if arrays is not None else None):
+        for part in sent.cut(batch, limited=arrays is not None):
             if arrays is not None:
                 connection.execute(arrays, part.arrays())
             else:
@@ -187,32 +186,6 @@ class Bulk(Instances[M, C, U, R]):
         written = self._written(sources, images, None)
         written.everything = not few
         return written
-
-
-class Sent:
-    """How many rows were sent so far, told to whom wants to know."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress, self._rows = progress, 0
-
-    def cut(self, batch: Batch, rows: int | None) -> Iterator[Batch]:
-        """Give the parts of a batch, one for each statement; each is sent when the next one is asked for.
-
-        Args:
-            batch: Rows.
-            rows: The most that one statement takes; ``None`` for any number, if nobody looks on.
-        """
-        if rows is None:
-            rows = ROWS if self._progress is not None else len(batch.indexes)
-        for part in batch.parts(rows):
-            yield part
-            self.count(len(part.indexes))
-
-    def count(self, rows: int) -> None:
-        """Note that rows were sent."""
-        self._rows += rows
-        if self._progress is not None:
-            self._progress(self._rows)
 
 
 _VANISHED = "a trigger of its table lets rows vanish; create them one by one"

@@ -77,7 +77,7 @@ class Instances(Changes[M, C, U, R]):
                 try:
                     complete(row)
                 except InputError as error:
-                    refused.append(_refusal(index, error))
+                    refused.append(refusal(index, error))
             if not refused:
                 raise
             return rows
@@ -90,7 +90,7 @@ class Instances(Changes[M, C, U, R]):
         for name in names:
             if name not in self._model.columns:
                 unknown = UnknownField(name, self._model.name, self._model.columns)
-                refused += [_refusal(index, unknown) for index in indexes]
+                refused += [refusal(index, unknown) for index in indexes]
                 continue
             values = list(map(itemgetter(name), rows))
             columns[self._model.columns[name].key] = self._coerced_all(name, indexes, values, refused)
@@ -108,7 +108,7 @@ class Instances(Changes[M, C, U, R]):
                 try:
                     column.coerce(value)
                 except ValueRefused as error:
-                    refused.append(_refusal(index, error))
+                    refused.append(refusal(index, error))
             return values
 
     # -- what cannot be all unique
@@ -131,16 +131,17 @@ class Instances(Changes[M, C, U, R]):
         return found
 
 
-def named_instances(instances: Sequence[Any] | Unset, argument: str, method: str) -> list[Any]:
+def listed_items(items: Iterable[Any] | Unset, argument: str, method: str) -> list[Any]:
     """Give the items of a batch as a list.
 
     Raises:
         UsageError: They are none.
         EmptyInput: There are none.
     """
-    if isinstance(instances, (Unset, BaseModel, str, bytes)) or not hasattr(instances, "__iter__"):
-        raise UsageError(f"{argument}: {_described(instances)}; pass a list, of instances of the schema")
-    found = list(instances)
+    of = " of instances of the create schema" if argument == "instances" else ""
+    if isinstance(items, (Unset, BaseModel, str, bytes)) or not hasattr(items, "__iter__"):
+        raise UsageError(f"{argument}: {_described(items)}; pass a list{of}")
+    found = list(items)
     if not found:
         raise EmptyInput(argument, f"pass at least one row, or do not call {method}")
     return found
@@ -169,7 +170,8 @@ def _repeats(batches: Iterable[Batch], keys: Sequence[str], names: Sequence[str]
     return found
 
 
-def _refusal(index: int, error: InputError) -> RefusedRow:
+def refusal(index: int, error: InputError) -> RefusedRow:
+    """Name an item, and the error that it would raise alone."""
     return RefusedRow(index, getattr(error, "field", None), str(error))
 
 
