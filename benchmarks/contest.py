@@ -49,6 +49,7 @@ class Work:
         beside: Other ways to do it, by title; compared with hand-written code, too.
         step: A turn does a multiple of this many operations.
         most: Operations of one turn at most.
+        rounds: The most rounds that it takes part in; ``None`` for any number.
         around: Entered before the first turn, where it raises if the contestants give different answers.
     """
 
@@ -61,6 +62,7 @@ class Work:
     beside: dict[str, Contestant] = field(default_factory=dict)
     step: int = 1
     most: int = _MOST
+    rounds: int | None = None
 
 
 class Turn(NamedTuple):
@@ -119,6 +121,7 @@ async def hold(work: Work, rounds: int, turn_s: float) -> list[Figure]:
         rounds: Number of rounds, at least 2.
         turn_s: About how long a turn of hand-written code takes, in seconds.
     """
+    rounds = min(rounds, work.rounds) if work.rounds is not None else rounds
     contestants = [work.by_hand, work.fastrdb, *work.beside.values()]
     turns: list[list[Turn]] = [[] for _ in contestants]
     async with work.around():

@@ -34,6 +34,8 @@ class Scale:
         callers: Concurrent callers.
         listed: Rows of a list.
         created: Rows of one ``create_multi``.
+        many: Rows of one ``create_multi`` of very many.
+        changed: Rows of one ``update_multi``.
         foreign_keys: Keys of others in Redis, where there are many.
     """
 
@@ -43,10 +45,12 @@ class Scale:
     callers: int = 64
     listed: int = 100
     created: int = 5_000
+    many: int = 100_000
+    changed: int = 10_000
     foreign_keys: int = 200_000
 
 
-QUICK = Scale(rounds=2, turn_s=0.001, users=200, created=50, foreign_keys=1_000)
+QUICK = Scale(rounds=2, turn_s=0.001, users=200, created=50, many=300, changed=300, foreign_keys=1_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,9 +101,11 @@ class Keyed(Instances[M, C, U, R]):
                 found[index] = rows[text]
             else:
                 left.append(index)
-        if len(found) < len(rows):  # the others are found by a collation, or another rule of the database's
-            for index in left:
-                found.update((index, row) for _, row in self._lock_rows(connection, fields, [keys[index]]))
+        if not all(self._model.values[name].exact for name in fields):  # by a collation, one row may have several names
+            for part in in_parts(left, PARAMETERS // len(fields)):
+                if any(True for _ in self._lock_rows(connection, fields, [keys[index] for index in part])):
+                    for index in part:
+                        found.update((index, row) for _, row in self._lock_rows(connection, fields, [keys[index]]))
         _check_distinct(found)
         return {index: found[index] for index in keys if index in found}
 

@@ -1,5 +1,6 @@
 """update_multi and delete_multi, and what create_multi says of bad rows: by key, all or none, never stale."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -24,7 +25,7 @@ from fastrdb.crud import rowwise
 from tests.models import User, UserChange, UserIn, UserOut, named
 from tests.people import People, PersonChange, PersonIn, people_in
 from tests.teams import Cruds, Loose
-from tests.world import ANN, BOB, Read, World
+from tests.world import ANN, BOB, Read, World, opened
 
 COUNT = 600  # more than the cache names one by one, and than one statement with CASE changes
 
@@ -334,6 +335,29 @@ async def test_versions_are_counted_and_compared(people: People) -> None:
     changed = await people.crud.update_multi(people.db, people.cache, items)
     assert [(row.name, row.version) for row in changed] == [("Ann!", 2), ("Bob!", 3), ("Carl!", 2)]
     assert [await people.get(row.id) for row in made] == changed == [await people.stored(row.id) for row in made]
+
+
+async def test_overlapping_batches_wait_for_each_other(world: World) -> None:
+    """Batches that have the same rows in another order end one after the other, and the last one has all rows."""
+    ids = await fill(world, 40)
+
+    async def change(name: str, order: list[int]) -> None:
+        await world.crud.update_multi(world.factory, world.cache, [(id, named(name)) for id in order])
+
+    await asyncio.gather(*(change(f"{n}", ids if n % 2 else ids[::-1]) for n in range(6)))
+    stored = await names(world)
+    assert len({stored[id] for id in ids}) == 1
+    assert (await world.read(id=ids[0])).name == stored[ids[0]]
+
+
+async def test_rows_are_found_as_the_database_compares(mariadb_url: str, valkey_url: str) -> None:
+    """A key in another case names the row on MariaDB, whose collation takes both for equal; twice is too often."""
+    async with opened(mariadb_url, valkey_url) as world:
+        given: dict[str, Any] = {"db": world.factory, "redis": world.cache, "where_field": "email"}
+        assert [user.id for user in await world.crud.update_multi(**given, items=[("ANN@x", named("new"))])] == [ANN]
+        with pytest.raises(BatchRefused, match=r"\[1\] its key names the same row as that of \[0\]"):
+            await world.crud.delete_multi(**given, keys=["ann@x", "ANN@x"])
+        assert (await world.read()).name == "new"
 
 
 async def test_own_instances_are_fresh(world: World) -> None:
