@@ -31,20 +31,17 @@ class Instances(Changes[M, C, U, R]):
         if refused:
             raise BatchRefused("instances", refused)
         given = self._completed_rows(self._dumped(instances), refused)
-        alike: dict[tuple[str, ...], list[int]] = {}
-        for index, row in enumerate(given):
-            alike.setdefault(tuple(row), []).append(index)
-        batches = [self._batch(names, indexes, given, refused) for names, indexes in alike.items()]
+        batches = [self._batch(columns, indexes, refused) for indexes, columns in _alike(given)]
         if not refused and not self._triggers:
             refused = self._repeated(batches)
         if refused:
             raise BatchRefused("instances", sorted(refused, key=lambda row: row.index))
         return batches
 
-    def _no_schemas(self, items: Iterable[object], kind: int) -> list[RefusedRow]:
+    def _no_schemas(self, items: Sequence[object], kind: int) -> list[RefusedRow]:
         """Name the items that are no instances of the create (0) or update (1) schema."""
         schema = self._schema(kind) or BaseModel
-        if all(isinstance(item, schema) for item in items):
+        if all(issubclass(each, schema) for each in set(map(type, items))):
             return []
         wanted = f"the {'update' if kind else 'create'} schema{f', {schema.__name__}' * (schema is not BaseModel)}"
         return [
@@ -56,13 +53,14 @@ class Instances(Changes[M, C, U, R]):
     def _dumped(self, instances: Sequence[BaseModel]) -> list[dict[str, Any]]:
         """Give what create schemas say, as ``_sent`` does of each."""
         kind = type(instances[0])
-        alike = all(type(each) is kind for each in instances)
-        if not alike or kind.model_dump is not BaseModel.model_dump:
+        if set(map(type, instances)) != {kind} or kind.model_dump is not BaseModel.model_dump:
             return [self._sent(each) for each in instances]
         dumps: TypeAdapter[Any] = self._kept(("dump", kind), lambda: TypeAdapter(list[kind]))  # type: ignore[valid-type]
         given: list[dict[str, Any]] = dumps.dump_python(instances, by_alias=False)
         shown = kind.model_fields.keys() | kind.model_computed_fields.keys()
         for name in self._filled if kind.model_config.get("extra") == "allow" else self._filled & shown:
+            if not _has_none(name, given):
+                continue
             for row, instance in zip(given, instances, strict=True):
                 if row.get(name, instance) is None and self._leaves_default(instance, name):
                     del row[name]
@@ -82,17 +80,13 @@ class Instances(Changes[M, C, U, R]):
                 raise
             return rows
 
-    def _batch(
-        self, names: Sequence[str], indexes: list[int], given: Sequence[Mapping[str, Any]], refused: list[RefusedRow]
-    ) -> Batch:
-        rows = given if len(indexes) == len(given) else [given[index] for index in indexes]
+    def _batch(self, given: Mapping[str, Sequence[Any]], indexes: list[int], refused: list[RefusedRow]) -> Batch:
         columns = {}
-        for name in names:
+        for name, values in given.items():
             if name not in self._model.columns:
                 unknown = UnknownField(name, self._model.name, self._model.columns)
                 refused += [refusal(index, unknown) for index in indexes]
                 continue
-            values = list(map(itemgetter(name), rows))
             columns[self._model.columns[name].key] = self._coerced_all(name, indexes, values, refused)
         return Batch(indexes, columns)
 
@@ -145,6 +139,35 @@ def listed_items(items: Iterable[Any] | Unset, argument: str, method: str) -> li
     if not found:
         raise EmptyInput(argument, f"pass at least one row, or do not call {method}")
     return found
+
+
+def _alike(rows: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], dict[str, Sequence[Any]]]]:
+    """Put rows with the same fields together, by columns, with their places."""
+    same = _columns(rows, tuple(rows[0]))
+    if same is not None:
+        return [(list(range(len(rows))), same)]
+    places: dict[tuple[str, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        places.setdefault(tuple(row), []).append(index)
+    return [(indexes, _columns([rows[at] for at in indexes], names) or {}) for names, indexes in places.items()]
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Sequence[Any]] | None:
+    """Bring rows to columns; ``None`` if some have other fields."""
+    if set(map(len, rows)) != {len(names)}:
+        return None
+    try:
+        return {name: list(map(itemgetter(name), rows)) for name in names}
+    except KeyError:
+        return None
+
+
+def _has_none(name: str, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Tell whether a row may have ``None`` for a field, or not have it."""
+    try:
+        return None in map(itemgetter(name), rows)
+    except KeyError:
+        return True
 
 
 def _all_differ(batch: Batch, keys: Sequence[str]) -> bool:
