@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, select, tuple_, update
 
 from ..db.servers import family
 from ..errors import BatchRefused, InputError, RefusedRow, RowsNotFound, UnknownField, UsageError
+from .arrays import item_type, takes_arrays
 from .core import C, M, R, U
 from .instances import Instances, refusal
 
@@ -114,9 +115,13 @@ class Keyed(Instances[M, C, U, R]):
     ) -> Iterator[tuple[tuple[Any, ...], Locked]]:
         images, width = self._image_columns(), len(fields)
         asked = self._asked({}, None, None)
-        statement = self._lock_statement(fields, images).where(
-            *self._conditions(asked), named_by([self._model.columns[name] for name in fields], keys)
-        )
+        columns = [self._model.columns[name] for name in fields]
+        array = item_type(columns[0]) if width == 1 and takes_arrays(connection.dialect) else None
+        if array is not None:  # one parameter, where IN has one for each key
+            named = columns[0] == sa.any_(sa.literal([key[0] for key in keys], sa.ARRAY(array)))
+        else:
+            named = named_by(columns, keys)
+        statement = self._lock_statement(fields, images).where(*self._conditions(asked), named)
         for row in connection.execute(statement, asked.params).fetchall():
             image = dict(zip(images, row[width:], strict=False))
             key = tuple(image[column.name] for column in self._model.table.primary_key.columns)
