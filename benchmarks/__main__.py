@@ -12,6 +12,7 @@ from pathlib import Path
 
 import uvloop
 
+from .batches import batches
 from .contest import Work, hold
 from .profiling import profile
 from .reading import reads
@@ -59,7 +60,7 @@ async def run(options: argparse.Namespace, on: Servers) -> Report | None:
 
 
 def _chosen(there: World, names: Sequence[str]) -> list[Work]:
-    works = [*reads(there), *writes(there), *upserts(there), *sessions(there)]
+    works = [*reads(there), *writes(there), *upserts(there), *batches(there), *sessions(there)]
     found = [work for work in works if not names or work.name in names]
     found = found or [work for work in works if work.name.startswith(tuple(names))]
     if not found:

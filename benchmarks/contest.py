@@ -121,6 +121,7 @@ async def hold(work: Work, rounds: int, turn_s: float) -> list[Figure]:
         rounds: Number of rounds, at least 2.
         turn_s: About how long a turn of hand-written code takes, in seconds.
     """
+    rounds = min(rounds, work.rounds) if work.rounds is not None else rounds
     contestants = [work.by_hand, work.fastrdb, *work.beside.values()]
     turns: list[list[Turn]] = [[] for _ in contestants]
     async with work.around():

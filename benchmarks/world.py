@@ -35,6 +35,8 @@ class Scale:
         listed: Rows of a list.
         created: Rows of one ``create_multi``.
         upserted: Rows of one ``upsert_multi``.
+        many: Rows of one ``create_multi`` of very many.
+        changed: Rows of one ``update_multi``.
         foreign_keys: Keys of others in Redis, where there are many.
     """
 
@@ -45,10 +47,12 @@ class Scale:
     listed: int = 100
     created: int = 5_000
     upserted: int = 10_000
+    many: int = 100_000
+    changed: int = 10_000
     foreign_keys: int = 200_000
 
 
-QUICK = Scale(rounds=2, turn_s=0.001, users=200, created=50, upserted=50, foreign_keys=1_000)
+QUICK = Scale(rounds=2, turn_s=0.001, users=200, created=50, upserted=50, many=300, changed=300, foreign_keys=1_000)
 
 
 @dataclass(frozen=True, slots=True)

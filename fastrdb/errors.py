@@ -28,9 +28,11 @@ FastRDBError
 │   ├── SessionRefused          ``db`` is no AsyncSession and no factory of one, or one that cannot be used
 │   └── RedisRefused            ``redis`` was forgotten, or is no client and no Cache
 ├── NotFound                    also sqlalchemy.exc.NoResultFound
-│   └── KeysNotFound            some of many keys have no row; names them all
+│   ├── KeysNotFound            some of many keys have no row; names them all
+│   └── RowsNotFound            some rows of a batch do not exist; names each of them
 ├── MultipleFound               also sqlalchemy.exc.MultipleResultsFound
 ├── Conflict                    also sqlalchemy.orm.exc.StaleDataError; someone else wrote the row first
+│   └── RowsConflict            some rows of a batch have other versions; names each of them
 ├── DatabaseUnavailable         the database cannot be reached; also the builtin ConnectionError
 ├── TransactionError            no such savepoint, or no transaction to do this in
 ├── LockError                   a lock was used wrongly; the message says how to use it
@@ -60,7 +62,7 @@ Further names for the same classes: ``DatabaseError`` (FastRDBError), ``Database
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -369,6 +371,28 @@ class KeysNotFound(NotFound):
         return f"no {self.model} with {shown}{rest}; missing='skip' leaves them out, missing='none' gives None"
 
 
+class RowsNotFound(NotFound):
+    """Some rows of a batch do not exist; nothing was changed, also of those that do.
+
+    Attributes:
+        rows: Index in the batch -> the key, as given.
+    """
+
+    def __init__(self, model: str, rows: Mapping[int, object]) -> None:
+        super().__init__(model, {})
+        self.rows = dict(rows)
+        self.args = (model, self.rows)
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """The places of the keys that name no row."""
+        return tuple(self.rows)
+
+    def __str__(self) -> str:
+        missing = _listed(f"[{index}] {key!r}" for index, key in self.rows.items())
+        return f"no {self.model} for {missing}; nothing was changed: leave them out, or pass missing='skip'"
+
+
 class MultipleFound(FastRDBError, sa.MultipleResultsFound):
     """Several rows match where one was meant; nothing was changed.
 
@@ -408,6 +432,45 @@ class Conflict(FastRDBError, StaleDataError):
             f"{self.model} with {_words(self.criterion)} has {current} by now, not {self.seen!r}; "
             "nothing was changed: read the row again, and decide anew"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RowConflict:
+    """A row of a batch that has another version than the caller saw.
+
+    Attributes:
+        key: As given.
+        seen: The version that the caller named.
+        current: The one that the row has now.
+    """
+
+    key: object
+    seen: object
+    current: object
+
+
+class RowsConflict(Conflict):
+    """Some rows of a batch have other versions than the caller saw; nothing was changed, also of the others.
+
+    Attributes:
+        rows: Index in the batch -> the key and both versions.
+    """
+
+    def __init__(self, model: str, rows: Mapping[int, RowConflict]) -> None:
+        first = next(iter(rows.values()))
+        super().__init__(model, {}, first.seen, first.current)
+        self.rows = dict(rows)
+        self.args = (model, self.rows)
+
+    @property
+    def indexes(self) -> tuple[int, ...]:
+        """The places of the items whose rows were written since."""
+        return tuple(self.rows)
+
+    def __str__(self) -> str:
+        rows = self.rows.items()
+        listed = _listed(f"[{at}] {row.key!r} has version {row.current!r}, not {row.seen!r}" for at, row in rows)
+        return f"{self.model}: {listed}; nothing was changed: read the rows again, and decide anew"
 
 
 class IntegrityViolation(ValidationError, sa.IntegrityError):

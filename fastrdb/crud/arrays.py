@@ -34,7 +34,7 @@ def insert_of_arrays(table: Table, keys: Sequence[str], returned: Sequence[Colum
     Args:
         table: The table.
         keys: Keys of the columns that are given.
-        returned: What comes back of each row.
+        returned: What comes back of each row; nothing, for no columns.
     """
     columns = [table.c[key] for key in keys]
     types = [item_type(each) for each in columns]
@@ -45,7 +45,8 @@ def insert_of_arrays(table: Table, keys: Sequence[str], returned: Sequence[Colum
     typed = [column(name, type_) for name, type_ in zip(names, types, strict=True) if type_]
     rows = func.unnest(*arrays).table_valued(*typed, with_ordinality="at").render_derived()
     ordered = select(*(rows.c[name] for name in names)).order_by(rows.c["at"])
-    return insert(table).from_select(columns, ordered).returning(*returned)
+    statement = insert(table).from_select(columns, ordered)
+    return statement.returning(*returned) if returned else statement
 
 
 class Batch(NamedTuple):
@@ -57,7 +58,7 @@ class Batch(NamedTuple):
     """
 
     indexes: list[int]
-    columns: dict[str, list[Any]]
+    columns: dict[str, Sequence[Any]]
 
     def rows(self) -> list[dict[str, Any]]:
         """Give the rows, by the keys of their columns."""
@@ -65,10 +66,18 @@ class Batch(NamedTuple):
             return [{} for _ in self.indexes]
         return [dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
 
-    def arrays(self) -> Iterator[dict[str, list[Any]]]:
-        """Give the parameters of the statements that insert the rows as arrays."""
-        for start in range(0, len(self.indexes), ROWS):
-            yield {f"c{at}": values[start : start + ROWS] for at, values in enumerate(self.columns.values())}
+    def arrays(self) -> dict[str, Sequence[Any]]:
+        """Give the parameters of the statement that inserts the rows as arrays."""
+        return {f"c{at}": values for at, values in enumerate(self.columns.values())}
+
+    def parts(self, rows: int) -> Iterator[Batch]:
+        """Cut the batch into parts of at most so many rows."""
+        if len(self.indexes) <= rows:
+            yield self
+            return
+        for start in range(0, len(self.indexes), rows):
+            part = slice(start, start + rows)
+            yield Batch(self.indexes[part], {key: values[part] for key, values in self.columns.items()})
 
 
 def takes_arrays(dialect: Dialect) -> bool:

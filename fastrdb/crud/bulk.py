@@ -2,26 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from operator import itemgetter
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, overload
 
-from pydantic import BaseModel
 from sqlalchemy import Connection, Row, insert
 from sqlalchemy.orm import Session
 
-from ..errors import EmptyInput, UnsupportedModel, UsageError
+from ..db.sessions import place_of
+from ..errors import UnsupportedModel
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
 from .arrays import Batch, insert_of_arrays, takes_arrays
-from .changes import Changes
+from .copying import copy_into
 from .core import C, M, R, U
-from .statements import Creation, Returned
+from .items import Items, listed_items
+from .progress import Progress, Sent
+from .savepoint import all_or_none
+from .statements import Creation, Returned, build_creation
 from .writing import Done, Written
 
 
-class Bulk(Changes[M, C, U, R]):
-    """The writes of many rows."""
+class Bulk(Items[M, C, U, R]):
+    """The insertion of many rows."""
+
+    @overload
+    async def create_multi(
+        self,
+        db: MaybeDatabase = None,
+        redis: MaybeRedis = UNSET,
+        instances: Sequence[C] | Unset = UNSET,
+        *,
+        returning: Literal[True] = True,
+        progress: Progress | None = None,
+        commit: bool | None = None,
+        **key: Any,
+    ) -> list[R]: ...
+
+    @overload
+    async def create_multi(
+        self,
+        db: MaybeDatabase = None,
+        redis: MaybeRedis = UNSET,
+        instances: Sequence[C] | Unset = UNSET,
+        *,
+        returning: Literal[False],
+        progress: Progress | None = None,
+        commit: bool | None = None,
+        **key: Any,
+    ) -> int: ...
+
+    @overload
+    async def create_multi(
+        self,
+        db: MaybeDatabase = None,
+        redis: MaybeRedis = UNSET,
+        instances: Sequence[C] | Unset = UNSET,
+        *,
+        returning: bool,
+        progress: Progress | None = None,
+        commit: bool | None = None,
+        **key: Any,
+    ) -> list[R] | int: ...
 
     async def create_multi(
         self,
@@ -29,82 +70,112 @@ class Bulk(Changes[M, C, U, R]):
         redis: MaybeRedis = UNSET,
         instances: Sequence[C] | Unset = UNSET,
         *,
+        returning: bool = True,
+        progress: Progress | None = None,
         commit: bool | None = None,
         **key: Any,
-    ) -> list[R]:
+    ) -> list[R] | int:
         """Insert rows, all or none, and give them as the database has them, in the order of *instances*.
 
         Args:
             db, redis, commit: As in ``create``.
             instances: Create schemas, at least one.
+            returning: ``False``: the rows are not wanted; their number is given, and they go the fastest way that
+                the driver has.
+            progress: Called with the number of rows that were sent so far, after each statement; what it raises
+                undoes all of them.
             **key: Fields that format ``invalidate_pattern_prefix``; the rows are not compared with them.
 
         Raises:
             EmptyInput: *instances* is empty.
+            BatchRefused: Some instances are wrong; it names each of them. Nothing was sent.
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused one of them.
-            UnknownField, ValueRefused: A field is no column, or its value does not fit.
         """
         sources = await self._asked_sources(db, redis)
         key = dict(self._told(key))
-        batches = self._batches(_instances(instances), self._tenancy.named(key) if self._tenancy is not None else None)
+        tenant = self._tenancy.named(key) if self._tenancy is not None else None
+        batches = self._batches(listed_items(instances, "instances", "create_multi"), tenant)
         named = {name: self._coerced(name, value) for name, value in key.items()}
+        count = sum(len(batch.indexes) for batch in batches)
 
-        def statements(connection: Connection, session: Session) -> Done[list[R]]:
-            creation = self._creation()
-            created = self._insert(connection, batches, creation)
-            responses = self._responded(connection, created, creation.returned)
-            written = self._written_rows(sources, created, creation.returned)
-            if self._hooks:
-                images = [(None, creation.returned.image(row)) for row in created]
-                written.change = self._hooks.change("create", images)
+        def statements(connection: Connection, session: Session) -> Done[list[R] | int]:
+            creation = self._creation() if returning else self._bare_creation()
+            with all_or_none(connection, place_of(connection, sources.place)):
+                if returning or count <= MAX_CELLS or self._dropped_columns:
+                    created = self._insert(connection, batches, creation, progress)
+                    written = self._written_rows(sources, created, creation.returned)
+                else:
+                    self._pour(connection, batches, progress)
+                    created, written = [], self._written(sources, [], None)
+                    written.everything = True
+                    written.change = self._hooks.change("create", None)
+                responses = self._responded(connection, created, creation.returned) if returning else count
             if sources.space is not None and named:
                 written.directories |= sources.space.dropped_by(named)
             return Done(lambda: responses, written)
 
         return await self._writer(sources, commit).run(sources.db, statements)
 
-    def _batches(self, instances: Sequence[Any], tenant: Any = None) -> list[Batch]:
-        """Bring create schemas to columns; rows that leave other columns to their defaults make another batch."""
-        given = [self._given(instance, tenant) for instance in instances]
-        alike: dict[tuple[str, ...], list[int]] = {}
-        for index, row in enumerate(given):
-            alike.setdefault(tuple(row), []).append(index)
-        return [self._batch(names, indexes, given) for names, indexes in alike.items()]
+    def _bare_creation(self) -> Creation:
+        """Give the creation whose rows nobody wants to see: only their images come back."""
+        images = self._image_columns()
+        found: Creation = self._kept(("create bare", images), lambda: build_creation(self._model, (), images))
+        return found
 
-    def _given(self, instance: object, tenant: Any = None) -> dict[str, Any]:
-        if not isinstance(instance, BaseModel):
-            raise UsageError(f"instances: an item is {type(instance).__name__}; pass instances of the create schema")
-        return self._completed(self._sent(instance), tenant)
+    # -- with rows that come back
 
-    def _batch(self, names: Sequence[str], indexes: list[int], given: Sequence[Mapping[str, Any]]) -> Batch:
-        rows = [given[index] for index in indexes]
-        columns = {}
-        for name in names:
-            coerce = self._coercion(name)
-            columns[self._model.columns[name].key] = list(map(coerce, map(itemgetter(name), rows)))
-        return Batch(indexes, columns)
-
-    def _insert(self, connection: Connection, batches: Sequence[Batch], creation: Creation) -> list[Row[Any]]:
+    def _insert(
+        self, connection: Connection, batches: Sequence[Batch], creation: Creation, progress: Progress | None
+    ) -> list[Row[Any]]:
         """Insert all rows, and give them in their order."""
+        sent = Sent(progress)
         if len(batches) == 1:
-            return self._insert_batch(connection, batches[0], creation)
+            return self._insert_batch(connection, batches[0], creation, sent)
         found: dict[int, Row[Any]] = {}
         for batch in batches:
-            found.update(zip(batch.indexes, self._insert_batch(connection, batch, creation), strict=True))
+            found.update(zip(batch.indexes, self._insert_batch(connection, batch, creation, sent), strict=True))
         return [found[index] for index in range(len(found))]
 
-    def _insert_batch(self, connection: Connection, batch: Batch, creation: Creation) -> list[Row[Any]]:
+    def _insert_batch(self, connection: Connection, batch: Batch, creation: Creation, sent: Sent) -> list[Row[Any]]:
         table, keys, columns = self._model.table, tuple(batch.columns), creation.returned.columns
+        shape = ("arrays", keys, creation.images, len(columns))
         arrays = None
         if takes_arrays(connection.dialect):
-            arrays = self._kept(("arrays", keys, creation.images), lambda: insert_of_arrays(table, keys, columns))
-        if arrays is None:
-            statement = insert(table).returning(*columns, sort_by_parameter_order=True)
-            return list(connection.execute(statement, batch.rows()).fetchall())
-        found = [row for part in batch.arrays() for row in connection.execute(arrays, part).fetchall()]
+            arrays = self._kept(shape, lambda: insert_of_arrays(table, keys, columns))
+        values = insert(table).returning(*columns, sort_by_parameter_order=True)
+        found: list[Row[Any]] = []
+        for part in sent.cut(batch, limited=arrays is not None):
+            if arrays is not None:
+                found += connection.execute(arrays, part.arrays()).fetchall()
+            else:
+                found += connection.execute(values, part.rows()).fetchall()
         if len(found) != len(batch.indexes):
-            raise UnsupportedModel(self._model.name, "a trigger of its table lets rows vanish; create them one by one")
+            raise UnsupportedModel(self._model.name, _VANISHED)
         return found
+
+    # -- without
+
+    def _pour(self, connection: Connection, batches: Sequence[Batch], progress: Progress | None) -> None:
+        """Insert rows that need not come back."""
+        sent = Sent(progress)
+        for batch in batches:
+            self._pour_batch(connection, batch, sent)
+
+    def _pour_batch(self, connection: Connection, batch: Batch, sent: Sent) -> None:
+        table, keys = self._model.table, tuple(batch.columns)
+        if (copy := copy_into(connection, table, keys)) is not None:
+            written = sum(copy.send(connection, part) for part in sent.cut(batch))
+            if written != len(batch.indexes):
+                raise UnsupportedModel(self._model.name, _VANISHED)
+            return
+        arrays = None
+        if takes_arrays(connection.dialect):
+            arrays = self._kept(("arrays", keys), lambda: insert_of_arrays(table, keys, ()))
+        for part in sent.cut(batch, limited=arrays is not None):
+            if arrays is not None:
+                connection.execute(arrays, part.arrays())
+            else:
+                connection.execute(insert(table), part.rows())
 
     def _responded(self, connection: Connection, rows: Sequence[Row[Any]], returned: Returned) -> list[R]:
         if self._plain:
@@ -117,13 +188,8 @@ class Bulk(Changes[M, C, U, R]):
         images = [returned.image(row) for row in rows] if few or self._dropped_columns else []
         written = self._written(sources, images, None)
         written.everything = not few
+        written.change = self._hooks.change("create", ((None, returned.image(row)) for row in rows))
         return written
 
 
-def _instances(instances: Sequence[Any] | Unset) -> list[Any]:
-    if instances is UNSET or isinstance(instances, BaseModel) or not hasattr(instances, "__iter__"):
-        raise UsageError("instances: pass a list of instances of the create schema")
-    found = list(instances)
-    if not found:
-        raise EmptyInput("instances", "pass at least one row, or do not call create_multi")
-    return found
+_VANISHED = "a trigger of its table lets rows vanish; create them one by one"

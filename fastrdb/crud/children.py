@@ -143,7 +143,7 @@ class Children(ChildValues[M, C, U, R]):
 
         def statements(connection: Connection, session: Session) -> Done[int]:
             self._refuse_autocommit(connection, sources)
-            found = self._locked(connection, parent, None)
+            found = self._locked_children(connection, parent, None)
             with all_or_none(connection, place_of(connection, sources.place)):
                 deleted = self._delete_children(connection, session, sources, parent, list(found.values()))
             return Done(lambda: len(deleted), _together(deleted))
@@ -168,7 +168,7 @@ class Children(ChildValues[M, C, U, R]):
             self._refuse_autocommit(connection, sources)
             # All that can be wrong with what is there already is found before anything is changed.
             self._require_parent(connection, parent)
-            found = self._locked(connection, parent, [*(each.key for each in updates), *deletes])
+            found = self._locked_children(connection, parent, [*(each.key for each in updates), *deletes])
             self._compare_versions(found, updates)
             with all_or_none(connection, place_of(connection, sources.place)):
                 gone = self._delete_children(connection, session, sources, parent, deletes)
@@ -197,7 +197,7 @@ class Children(ChildValues[M, C, U, R]):
         if connection.execute(statement, {"fastrdb_parent": parent.value}).first() is None:
             raise NotFound(parent.name, {column.key: parent.value})
 
-    def _locked(
+    def _locked_children(
         self, connection: Connection, parent: Parent, keys: Sequence[Mapping[str, Any]] | None
     ) -> dict[tuple[Any, ...], dict[str, Any]]:
         """Lock children of the parent, those with these keys or all, and give their keys, and versions if they have.

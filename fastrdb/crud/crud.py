@@ -6,12 +6,14 @@ from .bulk import Bulk
 from .children import Children
 from .conditional import Conditional
 from .core import C, M, R, U
+from .deletions import Deletions
 from .hooks import AfterCommit
 from .invalidation import Invalidation
 from .pages import Pages
 from .patching import Patching
 from .soft_delete import SoftDelete
 from .tenant import AllTenants
+from .updates import Updates
 from .upserts import Upserts
 from .warming import Warming
 
@@ -19,6 +21,8 @@ from .warming import Warming
 class Crud(
     Warming[M, C, U, R],
     Bulk[M, C, U, R],
+    Updates[M, C, U, R],
+    Deletions[M, C, U, R],
     Upserts[M, C, U, R],
     Patching[M, C, U, R],
     Conditional[M, C, U, R],

@@ -12,7 +12,7 @@ from ..db.servers import family
 from ..db.sessions import Place, place_of
 from ..errors import SessionRefused, UnsupportedModel
 from .arguments import Asked
-from .arrays import Batch, takes_arrays
+from .arrays import ROWS, Batch, takes_arrays
 from .changes import Changes
 from .conflicts import Upsertion
 from .core import C, M, R, U
@@ -155,8 +155,8 @@ class Meeting(Changes[M, C, U, R]):
         )
         rows: list[Row[Any]] = []
         if len(batch.indexes) > 1 and statements.arrays is not None and takes_arrays(connection.dialect):
-            for part in batch.arrays():
-                rows += connection.execute(statements.arrays, {**part, **asked.params}).fetchall()
+            for part in batch.parts(ROWS):
+                rows += connection.execute(statements.arrays, {**part.arrays(), **asked.params}).fetchall()
         else:
             for given in batch.rows():
                 rows += connection.execute(statements.one, {**given, **asked.params}).fetchall()

@@ -102,7 +102,7 @@ def build_change(
         marks: Further attributes that an UPDATE sets, and to what.
     """
     table, keys = model.table, tuple(model.table.primary_key.columns)
-    assigned = frozenset[str]() if names is None else _assigned(model, [*names, *marks])
+    assigned = frozenset[str]() if names is None else assigned_by(model, [*names, *marks])
     lock = read = None
     reads_back = dialect == "mysql" and names is not None
     by_key = [column == bindparam(_key_parameter(column.name), type_=column.type) for column in keys]
@@ -169,7 +169,8 @@ def _named(table: Table, names: Iterable[str]) -> list[tuple[str, Column[Any]]]:
     return [(name, columns[name]) for name in names]
 
 
-def _assigned(model: Model, names: Iterable[str]) -> frozenset[str]:
+def assigned_by(model: Model, names: Iterable[str]) -> frozenset[str]:
+    """Give the columns that an UPDATE of these attributes may change."""
     counted = [model.version] if model.version is not None else []
     named = {model.columns[name].name for name in (*names, *counted)}
     by_itself = {

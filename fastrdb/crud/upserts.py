@@ -279,7 +279,7 @@ class Upserts(Meeting[M, C, U, R]):
         """Bring rows to the columns' types, in the order of their keys, in which batches of others lock them, too."""
         indexes = in_order(indexes, [[row[name] for row in rows] for name in wanted.conflict])
         chosen = [rows[index] for index in indexes]
-        columns = {}
+        columns: dict[str, Sequence[Any]] = {}
         for name in wanted.given:
             coerce = self._coercion(name)
             columns[self._model.columns[name].key] = list(map(coerce, map(itemgetter(name), chosen)))
@@ -303,7 +303,7 @@ class Upserts(Meeting[M, C, U, R]):
         if wrong:
             raise BatchRefused("instances", wrong)
 
-    def _key_columns(self, wanted: Upsertion, batch: Batch) -> list[list[Any]]:
+    def _key_columns(self, wanted: Upsertion, batch: Batch) -> list[Sequence[Any]]:
         return [batch.columns[self._model.columns[name].key] for name in wanted.conflict]
 
     def _conflict_keys(self, groups: Sequence[tuple[Upsertion, Batch]]) -> list[tuple[Any, ...]]:

@@ -108,12 +108,17 @@ class Transactions:
     def sent(self, connection: Connection, statement: str, context: ExecutionContext | None) -> None:
         """Count a statement."""
         writing = not self._plain(statement, context)
-        self.writes += writing
         if writing:
             forget(connection, statement)
-        if (transaction := self._open.get(connection)) is not None:
-            if writing and transaction.watched is not None and not transaction.named:
+            transaction = self._open.get(connection)
+            if transaction is not None and transaction.watched is not None and not transaction.named:
                 transaction.watched.wrote(statement, context)
+        self.count(connection, writing=writing)
+
+    def count(self, connection: Connection, *, writing: bool) -> None:
+        """Count a statement, whose kind is known."""
+        self.writes += writing
+        if (transaction := self._open.get(connection)) is not None:
             transaction.statements += 1
             transaction.writes += writing
 
@@ -161,6 +166,12 @@ def watched(connection: Connection) -> Transactions | None:
     """Give the transactions of the connection's engine; ``None`` if it was opened before the engine was watched."""
     found: Transactions | None = connection.get_execution_options().get(_OPTION)
     return found
+
+
+def sent_by_driver(connection: Connection) -> None:
+    """Count a write that is sent by the driver's own connection, of which no event tells."""
+    if (transactions := watched(connection)) is not None:
+        transactions.count(connection, writing=True)
 
 
 def _on_begin(connection: Connection) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 Category: TypeAlias = Literal["text", "plain", "array", "json", "unknown"]
 Adapt: TypeAlias = Callable[[Any], Any]
 Text: TypeAlias = Callable[[Any], str]
+Settled: TypeAlias = Callable[[Collection[Any]], bool]
 
 
 class Kind(NamedTuple):
@@ -21,6 +22,8 @@ class Kind(NamedTuple):
         exact: Databases compare such values as Python does.
         category: What filters may ask of it.
         bits: Size of an integer: of several variants the widest decides.
+        settled: Tells of many values at once, at least one and all of ``python_type`` itself, that *adapt* would give
+            each as it is; ``None``: it has to be asked.
     """
 
     python_type: type | None
@@ -30,6 +33,7 @@ class Kind(NamedTuple):
     exact: bool = False
     category: Category = "plain"
     bits: int = 0
+    settled: Settled | None = None
 
 
 def passing(type_: type, validate: Adapt) -> Adapt:
@@ -39,3 +43,8 @@ def passing(type_: type, validate: Adapt) -> Adapt:
         return value if type(value) is type_ else validate(value)
 
     return adapt
+
+
+def any_is(_: Collection[Any]) -> bool:
+    """Say that values of the type need nothing more."""
+    return True

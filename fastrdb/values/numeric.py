@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Collection
 from decimal import Decimal
 from typing import Any
 
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.types import TypeEngine
 
-from fastrdb.values.kind import Kind, passing
+from fastrdb.values.kind import Kind, any_is, passing
 
 _INT: TypeAdapter[int] = TypeAdapter(int)
 _FLOAT: TypeAdapter[float] = TypeAdapter(float)
@@ -34,7 +35,10 @@ def integer(type_: TypeEngine[Any]) -> Kind:
             raise ValueError
         return number
 
-    return Kind(int, f"a whole number from {low} to {high}", adapt, str, True, bits=bits)
+    def settled(values: Collection[int]) -> bool:
+        return low <= min(values) and max(values) <= high
+
+    return Kind(int, f"a whole number from {low} to {high}", adapt, str, True, bits=bits, settled=settled)
 
 
 def boolean(_: TypeEngine[Any]) -> Kind:
@@ -43,7 +47,7 @@ def boolean(_: TypeEngine[Any]) -> Kind:
     def text(value: bool) -> str:
         return "true" if value else "false"
 
-    return Kind(bool, "true or false", passing(bool, _BOOL.validate_python), text, True)
+    return Kind(bool, "true or false", passing(bool, _BOOL.validate_python), text, True, settled=any_is)
 
 
 def floating(_: TypeEngine[Any]) -> Kind:
@@ -58,7 +62,10 @@ def floating(_: TypeEngine[Any]) -> Kind:
     def text(value: float) -> str:
         return repr(value + 0.0)  # -0.0 + 0.0 is 0.0
 
-    return Kind(float, "a number, not NaN", adapt, text)
+    def settled(values: Collection[float]) -> bool:
+        return not any(map(math.isnan, values))
+
+    return Kind(float, "a number, not NaN", adapt, text, settled=settled)
 
 
 def decimal(type_: TypeEngine[Any]) -> Kind:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy.types import TypeEngine
 
-from fastrdb.values.kind import Kind
+from fastrdb.values.kind import Kind, any_is
 
 _DURATION: TypeAdapter[dt.timedelta] = TypeAdapter(dt.timedelta)
 _MICROSECOND = dt.timedelta(microseconds=1)
@@ -24,7 +24,7 @@ def date(_: TypeEngine[Any]) -> Kind:
             return value.date()
         return value if isinstance(value, dt.date) else dt.date.fromisoformat(value)
 
-    return Kind(dt.date, "a date, or its ISO 8601 text", adapt, dt.date.isoformat, True)
+    return Kind(dt.date, "a date, or its ISO 8601 text", adapt, dt.date.isoformat, True, settled=any_is)
 
 
 def moment(type_: TypeEngine[Any]) -> Kind:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 import uuid
+from collections.abc import Collection
 from typing import Any, cast
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.types import TypeEngine
 
-from fastrdb.values.kind import Kind, passing
+from fastrdb.values.kind import Kind, any_is, passing
 
 _UUID: TypeAdapter[uuid.UUID] = TypeAdapter(uuid.UUID)
 
@@ -19,7 +20,7 @@ def string(type_: TypeEngine[Any]) -> Kind:
     """Describe text. NUL and lone surrogates are refused, as PostgreSQL does."""
     padded = isinstance(type_, (sa.CHAR, sa.NCHAR))
     exact = not padded and _binary(getattr(type_, "collation", None))
-    return Kind(str, "text without NUL and lone surrogates", _plain_string, str, exact, "text")
+    return Kind(str, "text without NUL and lone surrogates", _plain_string, str, exact, "text", settled=_plain_strings)
 
 
 def _binary(collation: str | None) -> bool:
@@ -43,6 +44,11 @@ def _plain_string(value: Any) -> str:
     return value if type(value) is str else str.__str__(value)
 
 
+def _plain_strings(values: Collection[str]) -> bool:
+    together = "".join(values)
+    return together.isascii() and "\0" not in together
+
+
 def octets(_: TypeEngine[Any]) -> Kind:
     """Describe bytes."""
 
@@ -51,13 +57,13 @@ def octets(_: TypeEngine[Any]) -> Kind:
             raise TypeError
         return bytes(cast("bytes", value))
 
-    return Kind(bytes, "bytes", adapt, bytes.hex, True)
+    return Kind(bytes, "bytes", adapt, bytes.hex, True, settled=any_is)
 
 
 def identifier(type_: TypeEngine[Any]) -> Kind:
     """Describe UUIDs, as objects or as text."""
     if getattr(type_, "as_uuid", True):
-        return Kind(uuid.UUID, "a UUID", passing(uuid.UUID, _UUID.validate_python), str, True)
+        return Kind(uuid.UUID, "a UUID", passing(uuid.UUID, _UUID.validate_python), str, True, settled=any_is)
 
     def adapt(value: Any) -> str:
         given = value if isinstance(value, str) else str(_UUID.validate_python(value))

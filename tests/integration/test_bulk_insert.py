@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy import event, func, text
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fastrdb import Crud, UniqueViolation, UnsupportedModel, ValueRefused
-from fastrdb.crud import arrays
+from fastrdb import BatchRefused, Cache, Crud, UniqueViolation, UnsupportedModel
+from fastrdb.crud import progress
+from fastrdb.db import create_async_engine as create_engine
 
 
 class Base(DeclarativeBase):
@@ -108,6 +110,12 @@ class DocumentCreate(BaseModel):
     tags: str | None = None
 
 
+class BareDocumentCreate(BaseModel):
+    """What makes a document without tags."""
+
+    body: dict[str, Any] | None = None
+
+
 class DocumentResponse(DocumentCreate):
     """A document as it is sent."""
 
@@ -116,6 +124,7 @@ class DocumentResponse(DocumentCreate):
 
 things = Crud[Thing, ThingCreate, BaseModel, ThingResponse](Thing, ThingResponse)
 tickets = Crud[Ticket, TicketCreate, BaseModel, TicketResponse](Ticket, TicketResponse)
+bare_documents = Crud[Document, BareDocumentCreate, BaseModel, DocumentResponse](Document, DocumentResponse)
 documents = Crud[Document, DocumentCreate, BaseModel, DocumentResponse](Document, DocumentResponse)
 
 AT = dt.datetime(2024, 2, 29, 12, 30, 0, 123_456)
@@ -177,7 +186,7 @@ async def test_large_numbers_of_rows_are_cut(
     engine: AsyncEngine, sent: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More rows than one statement takes are sent in several, in one transaction and in order."""
-    monkeypatch.setattr(arrays, "ROWS", 7)
+    monkeypatch.setattr(progress, "ROWS", 7)
     given = [ThingCreate(code=str(number)) for number in range(20)]
     created = await things.create_multi(db=async_sessionmaker(engine), redis=None, instances=given)
     assert [row.code for row in created] == [each.code for each in given]
@@ -203,14 +212,140 @@ async def test_too_long_text_is_refused_not_cut(engine: AsyncEngine) -> None:
     assert await things.count(db=factory) == 0
 
 
-async def test_errors_are_the_usual_ones(engine: AsyncEngine) -> None:
-    """A duplicate is a UniqueViolation, a wrong value a ValueRefused, and neither leaves a row."""
+async def copied(engine: AsyncEngine, crud: Any, given: Any) -> list[Any]:
+    """Create rows that nobody wants back, then again some that are given back; and give what is stored."""
     factory = async_sessionmaker(engine)
+    rows = []
+    for returning in (False, True):
+        await crud.create_multi(db=factory, redis=None, instances=given, returning=returning)
+        async with engine.begin() as connection:
+            table = crud.model.__table__
+            rows.append((await connection.execute(sa.select(table).order_by(table.c.id))).all())
+            await connection.execute(text(f"TRUNCATE {table.name} RESTART IDENTITY"))
+    return rows
+
+
+@pytest.fixture
+def copies(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The columns of each COPY."""
+    found: list[list[str]] = []
+    send = asyncpg.Connection.copy_records_to_table
+
+    async def keep(self: Any, name: str, **arguments: Any) -> Any:
+        found.append(arguments["columns"])
+        return await send(self, name, **arguments)
+
+    monkeypatch.setattr(asyncpg.Connection, "copy_records_to_table", keep)
+    return found
+
+
+async def test_copied_rows_are_those_that_values_would_be(engine: AsyncEngine, copies: list[list[str]]) -> None:
+    """Every type, NULL and default is the same by COPY as by the statements that give rows back; JSON, too."""
+    given = [thing(number) for number in range(400)] + [ThingCreate(code="n")]
+    made = AT.replace(tzinfo=dt.UTC)
+    by_copy, by_arrays = await copied(engine, things, [each.model_copy(update={"made": made}) for each in given])
+    assert by_copy == by_arrays
+    bodies = [BareDocumentCreate(body={"n": n} if n % 2 else None) for n in range(400)]
+    by_copy, by_values = await copied(engine, bare_documents, bodies)
+    assert by_copy == by_values
+    assert [columns[0] for columns in copies] == ["code", "body"]
+
+
+async def test_copied_rows_get_the_defaults_of_python(engine: AsyncEngine, copies: list[list[str]]) -> None:
+    """A default that Python computes is another one for each copied row."""
+    given = [TicketCreate(title=str(n)) for n in range(400)]
+    factory = async_sessionmaker(engine)
+    assert await tickets.create_multi(db=factory, redis=None, instances=given, returning=False) == 400
+    assert len({row.id for row in await tickets.get_multi(db=factory, redis=None, limit=1000)}) == 400
+    assert copies == [["title", "id"]]
+
+
+async def test_types_that_copy_does_not_take_go_another_way(engine: AsyncEngine, copies: list[list[str]]) -> None:
+    """A native Enum, and a column whose type in the database is not the model's, are written all the same."""
+    factory = async_sessionmaker(engine)
+    given = [DocumentCreate(body={"n": n}, tags="red") for n in range(400)]
+    assert await documents.create_multi(db=factory, redis=None, instances=given, returning=False) == 400
+    async with engine.begin() as connection:
+        await connection.execute(text("ALTER TABLE things ALTER COLUMN local TYPE timestamptz USING now()"))
+    rows = [thing(number) for number in range(400)]
+    assert await things.create_multi(db=factory, redis=None, instances=rows, returning=False) == 400
+    assert copies == []
+
+
+async def test_row_level_security_and_copy(engine: AsyncEngine, copies: list[list[str]]) -> None:
+    """PostgreSQL copies into no table whose rows a policy hides: there, INSERTs are sent."""
+    async with engine.begin() as connection:
+        for statement in (
+            "DO $$ BEGIN CREATE ROLE fastrdb_copier; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+            "ALTER TABLE things ENABLE ROW LEVEL SECURITY",
+            "CREATE POLICY all_of_it ON things USING (true)",
+            "GRANT ALL ON things, things_id_seq TO fastrdb_copier",
+        ):
+            await connection.execute(text(statement))
+    async with AsyncSession(engine) as session, session.begin():
+        await session.execute(text("SET LOCAL ROLE fastrdb_copier"))
+        given = [ThingCreate(code=str(n)) for n in range(400)]
+        assert await things.create_multi(db=session, redis=None, instances=given, returning=False) == 400
+    assert copies == []
+    assert await things.count(db=async_sessionmaker(engine)) == 400
+
+
+async def test_errors_of_copy_are_the_usual_ones(engine: AsyncEngine, copies: list[list[str]]) -> None:
+    """A duplicate is a UniqueViolation with its constraint, a text that is too long an error of SQLAlchemy's."""
+    factory = async_sessionmaker(engine)
+    await things.create(db=factory, redis=None, obj_in=ThingCreate(code="7"))
+    given = [ThingCreate(code=str(n)) for n in range(400)]
+    with pytest.raises(UniqueViolation) as found:
+        await things.create_multi(db=factory, redis=None, instances=given, returning=False)
+    assert found.value.constraint == "things_code_key"
+    assert isinstance(found.value.__cause__, Exception)
+    given[7] = ThingCreate(code="x" * 21)
+    async with factory() as session:
+        with pytest.raises(sa.exc.DBAPIError, match="too long"):
+            await things.create_multi(db=session, redis=None, instances=given, returning=False)
+        assert await things.count(db=session) == 1
+    assert len(copies) == 2
+
+
+async def test_copy_through_pgbouncer(pgbouncer_url: str, copies: list[list[str]]) -> None:
+    """Where a pooler hands each transaction another connection, rows are copied, too."""
+    engine = create_engine(pgbouncer_url, pgbouncer=True)
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    given = [ThingCreate(code=str(n)) for n in range(400)]
+    for _ in range(3):
+        async with engine.begin() as connection:
+            await connection.execute(text("TRUNCATE things"))
+        factory = async_sessionmaker(engine)
+        assert await things.create_multi(db=factory, redis=None, instances=given, returning=False) == 400
+    assert len(copies) == 3
+    await engine.dispose()
+
+
+async def test_session_that_has_copied_is_not_answered_from_the_cache(engine: AsyncEngine, valkey_url: str) -> None:
+    """The driver's own statement counts as a write: the session reads SQL, and what it reads is not cached."""
+    crud = Crud[Thing, ThingCreate, BaseModel, ThingResponse](Thing, ThingResponse, pattern="thing:{code}")
+    factory = async_sessionmaker(engine)
+    async with Cache.from_url(valkey_url) as cache:
+        assert await crud.get_or_none(factory, cache, code="7") is None
+        async with factory() as session:
+            await session.begin()
+            given = [ThingCreate(code=str(n)) for n in range(400)]
+            await crud.create_multi(session, cache, given, returning=False)
+            assert await crud.get(session, cache, code="7") is not None
+            await session.rollback()
+        assert await crud.get_or_none(factory, cache, code="7") is None
+
+
+async def test_errors_are_the_usual_ones(engine: AsyncEngine) -> None:
+    """A row that is there already is a UniqueViolation, a wrong value is refused, and neither leaves a row."""
+    factory = async_sessionmaker(engine)
+    await things.create(db=factory, redis=None, obj_in=ThingCreate(code="a"))
     with pytest.raises(UniqueViolation):
-        await things.create_multi(db=factory, redis=None, instances=[ThingCreate(code="a"), ThingCreate(code="a")])
-    with pytest.raises(ValueRefused, match="small"):
+        await things.create_multi(db=factory, redis=None, instances=[ThingCreate(code="b"), ThingCreate(code="a")])
+    with pytest.raises(BatchRefused, match="small"):
         await things.create_multi(db=factory, redis=None, instances=[ThingCreate(small=1), ThingCreate(small=10**6)])
-    assert await things.count(db=factory) == 0
+    assert await things.count(db=factory) == 1
 
 
 async def test_defaults_of_python_are_made_for_each_row(engine: AsyncEngine, sent: list[str]) -> None:

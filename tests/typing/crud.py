@@ -94,6 +94,17 @@ async def results(session: AsyncSession, factory: async_sessionmaker[AsyncSessio
     assert_type(await users.get_or_create(factory, None, UserCreate(email="a")), Upserted[UserResponse])
     assert_type(await users.update_where(factory, cache, UserUpdate(email="b"), where=User.id > 3, batch=10), int)
     assert_type(await users.delete_where(factory, cache, all_rows=True, progress=print), int)
+    rows = [UserCreate(email="a")]
+    assert_type(await users.create_multi(db=factory, redis=cache, instances=rows, returning=True), list[UserResponse])
+    assert_type(await users.create_multi(db=factory, redis=cache, instances=rows, returning=False), int)
+    items = [(1, UserUpdate(email="b"))]
+    assert_type(await users.update_multi(db=factory, redis=cache, items=items), list[UserResponse])
+    assert_type(await users.update_multi(db=factory, redis=cache, items=items, returning=False), int)
+    assert_type(
+        await users.update_multi(factory, cache, {"a": UserUpdate()}.items(), where_field="email"), list[UserResponse]
+    )
+    assert_type(await users.delete_multi(db=factory, redis=cache, keys=[1, 2], missing="skip"), list[int])
+    assert_type(await users.delete_multi(db=factory, redis=cache, keys={"a"}, where_field="email"), list[str])
     assert_type(await users.get_multi(db=factory, redis=cache, limit=3, page=2, order_by="id"), list[UserResponse])
     assert_type(await users.get_multi_json(db=factory, redis=cache), bytes)
     assert_type(await users.count(db=factory), int)
@@ -126,4 +137,6 @@ async def refusals(session: AsyncSession, redis: Redis) -> None:
     """What is wrong, checkers say."""
     await users.create(db=session, redis=redis, obj_in=UserUpdate(email="a"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await users.get(db="sqlite://", redis=redis, email="a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await users.update_multi(db=session, redis=redis, items=[(1, UserCreate(email="a"))])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType, reportCallIssue]
+    await users.delete_multi(db=session, redis=redis, keys=[1], missing="x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await users.get_multi(db=session, redis=redis, limit="10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

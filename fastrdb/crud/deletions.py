@@ -1,0 +1,119 @@
+"""Many rows, deleted: delete_multi."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Delete, Update, delete, update
+from sqlalchemy.orm import Session
+
+from ..db.servers import family
+from ..db.sessions import place_of
+from ..errors import BatchRefused, RefusedRow
+from ..writes.reach import reached_by_delete, reached_by_update
+from ..writes.touched import MAX_CELLS
+from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
+from .core import C, M, R, U
+from .items import listed_items
+from .keyed import PARAMETERS, Keyed, Locked, Missing, WhereField, check_missing_argument, in_parts, named_by
+from .progress import Progress, Sent
+from .savepoint import all_or_none
+from .statements import set_clauses
+from .writing import Done, Written
+
+K = TypeVar("K")
+
+
+class Deletions(Keyed[M, C, U, R]):
+    """The deletion of many rows."""
+
+    async def delete_multi(
+        self,
+        db: MaybeDatabase = None,
+        redis: MaybeRedis = UNSET,
+        keys: Iterable[K] | Unset = UNSET,
+        *,
+        where_field: WhereField = None,
+        missing: Missing = "raise",
+        progress: Progress | None = None,
+        commit: bool | None = None,
+    ) -> list[K]:
+        """Delete the rows with these keys, all or none, and give the keys of those that there were.
+
+        Args:
+            db, redis, commit: As in ``create``.
+            keys: At least one: bare values, tuples where the key has several fields, or mappings.
+            where_field: The attributes of a unique key that *keys* are values of; by default the primary key.
+            missing: ``"skip"``: keys that name no row are left out of the answer.
+            progress: As in ``create_multi``.
+
+        Raises:
+            EmptyInput: *keys* is empty.
+            BatchRefused: Some keys are wrong, or there twice; it names each of them. Nothing was sent.
+            RowsNotFound: Some name no row; it names each of them, and nothing is deleted.
+            ForeignKeyViolation: Another row refers to one of them.
+        """
+        sources = await self._asked_sources(db, redis)
+        check_missing_argument(missing)
+        fields, refused = self._key_fields(where_field), list[RefusedRow]()
+        given: dict[int, K] = dict(enumerate(listed_items(keys, "keys", "delete_multi")))
+        wanted = self._keys(fields, given, refused)
+        if refused:
+            raise BatchRefused("keys", refused)
+
+        def statements(connection: Connection, session: Session) -> Done[list[K]]:
+            with all_or_none(connection, place_of(connection, sources.place)):
+                found = self._locked(connection, fields, wanted)
+                self._check_missing(given, found, missing)
+                gone = self._delete_rows(connection, found, Sent(progress))
+                self._check_missing({index: given[index] for index in found}, gone, missing)
+            for row in gone.values():
+                self._let_go(session, row.image)
+            return Done(lambda: [given[index] for index in gone], self._written_deletions(sources, list(gone.values())))
+
+        return await self._writer(sources, commit).run(sources.db, statements)
+
+    def _delete_rows(self, connection: Connection, found: Mapping[int, Locked], sent: Sent) -> dict[int, Locked]:
+        """Delete rows that are locked, and give those that were still there: where nothing is locked, some may not."""
+        keys = tuple(self._model.table.primary_key.columns)
+        conditions = self._conditions(asked := self._asked({}, None, None))
+        dialect = family(connection.dialect)
+        gone: dict[int, Locked] = {}
+        for part in in_parts(found.items(), PARAMETERS // len(keys)):
+            by_key = {row.key: index for index, row in part}
+            statement = self._deletion(dialect).where(*conditions, named_by(keys, list(by_key)))
+            if isinstance(statement, Update) and dialect == "mysql":  # which gives nothing back; they are locked
+                connection.execute(statement, asked.params)
+                gone.update(part)
+                continue
+            for row in connection.execute(statement.returning(*keys), asked.params).fetchall():
+                index = by_key[tuple(row)]
+                gone[index] = found[index]
+            sent.count(len(part))
+        return {index: gone[index] for index in found if index in gone}
+
+    def _deletion(self, dialect: str) -> Update | Delete:
+        """Give what deletes rows, or marks them deleted."""
+        marks = self._policies.marking("marks", dialect)
+        if not marks:
+            return delete(self._model.table)
+        return update(self._model.table).values(set_clauses(self._model, (), marks))
+
+    def _let_go(self, session: Session, image: Mapping[str, Any]) -> None:
+        """Forget the session's own instance of a row, or let it read the marks when it is asked."""
+        deletion = self._policies.deletion
+        if deletion is None:
+            self._forget(session, image)
+        elif (instance := self._instance(session, image)) is not None:
+            session.expire(instance, list(deletion.columns))
+
+    def _written_deletions(self, sources: Sources, rows: Sequence[Locked]) -> Written:
+        few = len(rows) <= MAX_CELLS
+        images: list[dict[str, Any]] = [row.image for row in rows] if few or self._dropped_columns else []
+        written = self._written(sources, images, None)
+        written.everything = not few
+        table, deletion = self._model.table, self._policies.deletion
+        written.tables |= reached_by_delete(table) if deletion is None else reached_by_update(table, deletion.names)
+        written.change = self._hooks.change("delete", ((row.image, None) for row in rows))
+        return written
