@@ -4,8 +4,10 @@ from .cache.cache import Cache
 from .cache.stats import Stats
 from .crud.arguments import UNSET
 from .crud.crud import Crud
+from .crud.cursor_pages import CursorPage
 from .crud.invalidation import Explanation
 from .crud.options import ReadOptions
+from .crud.ordering import Order
 from .crud.pages import PaginatedResponse
 from .errors import (
     AlembicError,
@@ -17,6 +19,7 @@ from .errors import (
     ConfigurationError,
     Conflict,
     ContextRefused,
+    CursorRefused,
     DatabaseDependencyError,
     DatabaseUnavailable,
     EmptyInput,
@@ -35,6 +38,7 @@ from .errors import (
     NotFound,
     NotNullViolation,
     NotStarted,
+    OrderRefused,
     OutOfRange,
     RedisRefused,
     RLSError,
@@ -72,6 +76,8 @@ __all__ = [
     "Conflict",
     "ContextRefused",
     "Crud",
+    "CursorPage",
+    "CursorRefused",
     "DatabaseDependencyError",
     "DatabaseUnavailable",
     "EmptyInput",
@@ -92,6 +98,8 @@ __all__ = [
     "NotFound",
     "NotNullViolation",
     "NotStarted",
+    "Order",
+    "OrderRefused",
     "OutOfRange",
     "PaginatedResponse",
     "RLSError",

@@ -1,5 +1,6 @@
 """What checkers say of Crud's results. Nothing here runs: mypy and pyright read it (``nox -s types``)."""
 
+from collections.abc import AsyncGenerator
 from typing import assert_type
 
 from pydantic import BaseModel, ConfigDict
@@ -7,7 +8,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fastrdb import Cache, Crud, Explanation, FastRDB, PaginatedResponse
+from fastrdb import Cache, Crud, CursorPage, Explanation, FastRDB, Order, PaginatedResponse
 
 
 class Base(DeclarativeBase):
@@ -66,6 +67,17 @@ async def results(session: AsyncSession, factory: async_sessionmaker[AsyncSessio
     assert_type(await users.get_multi_json(db=factory, redis=cache), bytes)
     assert_type(await users.count(db=factory), int)
     assert_type(await users.page(db=factory, redis=cache), PaginatedResponse[UserResponse])
+    assert_type(
+        await users.get_multi(db=factory, redis=cache, order_by=["-email", Order("id", nulls="last")]),
+        list[UserResponse],
+    )
+    page = await users.cursor_page(db=factory, limit=3, cursor=None, order_by="-email")
+    assert_type(page, CursorPage[UserResponse])
+    assert_type(page.next, str | None)
+    rows = users.stream(db=factory, order_by=Order("email", ascending=False), batch=10)
+    assert_type(rows, AsyncGenerator[UserResponse, None])
+    async for row in rows:
+        assert_type(row, UserResponse)
     assert_type(users.paginate(["a"], limit=1, page=1), PaginatedResponse[str])
     assert_type(await users.explain(cache, email="a"), Explanation)
     assert_type(await same.get(db=session, redis=redis, email="a"), UserResponse)
