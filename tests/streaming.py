@@ -12,11 +12,17 @@ from fastrdb import Crud
 from tests.shelves import ShoutOut, Thing, ThingOut
 
 
+class LabelOut(ThingOut):
+    """A row of some size."""
+
+    label: str
+
+
 async def read(url: str, way: str) -> None:
     """Stream, or fetch all of, the things of a database, and print their number and the bytes that it took."""
     engine = create_async_engine(url)
     sessions = async_sessionmaker(engine)
-    plain = Crud(Thing, ThingOut, max_limit=10_000_000)  # type: ignore[var-annotated]  # no schemas to write
+    plain = Crud(Thing, LabelOut, max_limit=10_000_000)  # type: ignore[var-annotated]  # no schemas to write
     shouting = Crud(Thing, ShoutOut)  # type: ignore[var-annotated]  # as above
     crud = shouting if way == "entities" else plain
     async with aclosing(crud.stream(sessions, where=Thing.id < 1_500)) as first:  # what is loaded once, and kept
