@@ -18,6 +18,7 @@ from .reading import reads
 from .report import Report
 from .servers import Servers, servers
 from .sessions import sessions
+from .walking import walks
 from .world import QUICK, Scale, World, world
 from .writing import writes
 
@@ -58,7 +59,7 @@ async def run(options: argparse.Namespace, on: Servers) -> Report | None:
 
 
 def _chosen(there: World, names: Sequence[str]) -> list[Work]:
-    works = [*reads(there), *writes(there), *sessions(there)]
+    works = [*reads(there), *writes(there), *sessions(there), *walks(there)]
     found = [work for work in works if not names or work.name in names]
     found = found or [work for work in works if work.name.startswith(tuple(names))]
     if not found:

@@ -35,6 +35,7 @@ class Scale:
         listed: Rows of a list.
         created: Rows of one ``create_multi``.
         foreign_keys: Keys of others in Redis, where there are many.
+        walked: Rows of a list that is walked by cursors, a multiple of 100.
     """
 
     rounds: int = 150
@@ -44,9 +45,10 @@ class Scale:
     listed: int = 100
     created: int = 5_000
     foreign_keys: int = 200_000
+    walked: int = 1_000_000
 
 
-QUICK = Scale(rounds=2, turn_s=0.001, users=200, created=50, foreign_keys=1_000)
+QUICK = Scale(rounds=2, turn_s=0.001, users=200, created=50, foreign_keys=1_000, walked=2_000)
 
 
 @dataclass(frozen=True, slots=True)
