@@ -15,7 +15,7 @@ from ..errors import OutOfRange, SessionRefused, TransactionError
 from ..writes.outcome import finish
 from .arguments import Asked, Filters, MaybeDatabase
 from .core import C, M, R, U
-from .execution import Query, connect, opened, run_sync
+from .execution import Query, connect, opened
 from .lists import Lists
 from .options import ReadOptions
 from .ordering import OrderBy, Sorting, sorting_of
@@ -100,25 +100,24 @@ class _Reader:
     async def open(self, query: Query, parameters: dict[str, Any], batch: int) -> None:
         """Send the statement."""
         self._batch = batch
-        await self._run(self._open, query, parameters)
+        await self._run(lambda: self._open(query, parameters))
 
     async def fetch(self, build: Callable[[Row[Any]], T]) -> list[T]:
         """Give the next batch; an empty one is the end."""
-        found: list[T] = await self._run(self._fetch, build)
-        return found
+        return await self._run(lambda: self._fetch(build))
 
     async def close(self) -> None:
         """Close the cursor, and leave the connection ready for the next statement."""
         await finish(self._session.run_sync(lambda _: self._close()))
 
-    def _run(self, work: Callable[..., T], *arguments: Any) -> Coroutine[Any, Any, T]:
+    def _run(self, work: Callable[[], T]) -> Coroutine[Any, Any, T]:
         """Let the work end before a cancellation goes on: a connection that is interrupted is lost.
 
-        A session of our own can do without; there the database is told to stop, where it can be.
+        A session of our own can do without on PostgreSQL, which is told to stop. MariaDB is not, and its driver may
+        swallow the cancellation.
         """
-        if self._ours:
-            return run_sync(self._session, self._place, lambda _: work(*arguments))
-        return finish(self._session.run_sync(lambda _: work(*arguments)))
+        running = self._session.run_sync(lambda _: work())
+        return running if self._ours and self._place.dialect == "postgresql" else finish(running)
 
     def _open(self, query: Query, parameters: dict[str, Any]) -> None:
         session, place = self._session.sync_session, self._place
@@ -154,22 +153,24 @@ class _Reader:
     def _disturbed(self) -> bool:
         if self._seen is None or self._connection is None or self._connection.invalidated:
             return False
+        transaction, statements = self._seen
         found = transaction_of(self._connection) if not self._connection.closed else None
-        return found is not self._seen[0] or found.statements != self._seen[1]
+        return found is not transaction or transaction.statements != statements
 
     def _close(self) -> None:
-        result, connection = self._result, self._connection
-        if result is None or connection is None:
-            return
         try:
-            if connection.closed or connection.invalidated:
-                return
-            if self._seen is not None and not self._disturbed() and not result.closed:
-                self._abandon(result, connection)
-            result.close()
+            self._end()
         finally:
             if self._own is not None:
                 self._own.close()
+
+    def _end(self) -> None:
+        result, connection = self._result, self._connection
+        if result is None or connection is None or connection.closed or connection.invalidated:
+            return
+        if self._seen is not None and not self._disturbed() and not result.closed:
+            self._abandon(result, connection)
+        result.close()
 
     def _abandon(self, result: Result[Any], connection: Connection) -> None:
         """End a result that was not read to its end: MariaDB sends all of it before it takes another statement."""

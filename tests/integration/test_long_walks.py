@@ -41,13 +41,13 @@ class Writer:
 
     def __init__(self, db: Sessions) -> None:
         self._db, self._random = db, random.Random(4)
-        self._left = self._random.sample(range(1, ROWS + 1), 20_000)
+        self._left = self._random.sample(range(1, ROWS + 1), 40_000)
         self.deleted: set[int] = set()
         self.inserted: set[int] = set()
 
     async def write(self) -> None:
-        """Delete forty rows, and insert forty."""
-        gone, come = ([self._left.pop() for _ in range(40)] for _ in range(2))
+        """Delete a hundred rows, and insert as many."""
+        gone, come = ([self._left.pop() for _ in range(100)] for _ in range(2))
         self.deleted |= {at * 2 for at in gone}
         self.inserted |= {at * 2 + 1 for at in come}
         values = ", ".join(
@@ -63,7 +63,8 @@ class Writer:
 @pytest.mark.parametrize("order", ORDERS)
 async def test_walk_while_others_write(database_url: str, order: str) -> None:
     """Of 100 000 rows with ties and NULLs, walked while rows come and go, each that stayed is on one page."""
-    asked = {"limit": 1_000, "order_by": ORDERS[order]}
+    # No index serves the mixed order everywhere: some databases sort the rest of the list for each page of it.
+    asked = {"limit": 4_000 if order == "mixed" else 1_000, "order_by": ORDERS[order]}
     async with shelf(database_url) as db:
         async with db.begin() as session:
             for statement in (FILLS[session.get_bind().dialect.name], *INDEXES):

@@ -11,11 +11,12 @@ from typing import Any
 
 import anyio
 import pytest
-from sqlalchemy import event, insert
+from sqlalchemy import event, insert, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from fastrdb import Crud, InputError, OutOfRange, SessionRefused, TransactionError, UnknownField
-from tests.shelves import Base, Loose, Sessions, ShoutOut, Thing, shelf, things
+from tests.shelves import Base, Loose, Sessions, ShoutOut, Thing, ThingOut, shelf, things
 from tests.world import until
 
 ROOT = Path(__file__).parents[2]
@@ -204,11 +205,39 @@ async def test_cancelled_while_fetching(db: Sessions) -> None:
             task = asyncio.create_task(consume())
             for _ in range(ticks * 3):
                 await asyncio.sleep(0)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            if task.cancel():  # else it was at its end already
+                with pytest.raises(asyncio.CancelledError):
+                    await task
             assert await crud.count(session) == COUNT
     assert [row.id for row in await crud.get_multi(db, None, limit=1, order_by="-rank")] == [7]
+
+
+async def test_cancelled_while_fetching_from_a_factory(db: Sessions) -> None:
+    """A task that is cancelled while it waits for a batch gives its connection back, whenever that is."""
+    for ticks in range(12):
+
+        async def consume() -> None:
+            async with aclosing(things().stream(db, batch=50)) as rows:
+                async for _ in rows:
+                    pass
+
+        task = asyncio.create_task(consume())
+        for _ in range(ticks * 3):
+            await asyncio.sleep(0)
+        if task.cancel():  # else it was at its end already
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await until(lambda: is_returned(db))
+    assert len([row async for row in things().stream(db)]) == COUNT
+
+
+async def test_error_of_the_statement(db: Sessions) -> None:
+    """A statement that the database refuses raises, and the connection is given back, with instances, too."""
+    for schema in (ThingOut, ShoutOut):
+        crud: Crud[Any, Any, Any, Any] = Crud(Thing, schema)
+        with pytest.raises(DBAPIError):
+            await anext(crud.stream(db, where=text("nothing = 1")))  # type: ignore[arg-type]  # any condition
+        assert checked_out(db) == 0
 
 
 async def test_cancelled_by_anyio(db: Sessions) -> None:
