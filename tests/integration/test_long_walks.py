@@ -69,7 +69,7 @@ async def test_walk_while_others_write(database_url: str, order: str) -> None:
         async with db.begin() as session:
             for statement in (FILLS[session.get_bind().dialect.name], *INDEXES):
                 await session.execute(text(statement))
-        writer, crud = Writer(db), things()
+        writer, crud = Writer(db), things(max_limit=4_000)
         seen: Counter[int] = Counter()
         cursor = None
         while True:
