@@ -49,7 +49,6 @@ def walks(world: World) -> list[Work]:
             beside={
                 "mixed directions": walk.last(mixed),
                 "by a column with NULLs": walk.last(ages),
-                "by its number, get_multi": walk.numbered("rank", last),
             },
         )
     ]
@@ -76,12 +75,6 @@ class Walk:
                 self._cursors[str(order_by)] = await self._walk(order_by)
 
         return _again(lambda: self._page(order_by, self._cursors[str(order_by)]), prepare)
-
-    def numbered(self, order_by: Any, number: int) -> Contestant:
-        """Read a page by its number."""
-        return _again(
-            lambda: self._crud.get_multi(self._world.sessions, None, limit=LIMIT, page=number, order_by=order_by)
-        )
 
     @asynccontextmanager
     async def around(self) -> AsyncIterator[None]:
