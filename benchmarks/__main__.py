@@ -20,6 +20,7 @@ from .report import Report
 from .servers import Servers, servers
 from .sessions import sessions
 from .upserting import upserts
+from .walking import walks
 from .world import QUICK, Scale, World, world
 from .writing import writes
 
@@ -60,7 +61,7 @@ async def run(options: argparse.Namespace, on: Servers) -> Report | None:
 
 
 def _chosen(there: World, names: Sequence[str]) -> list[Work]:
-    works = [*reads(there), *writes(there), *upserts(there), *batches(there), *sessions(there)]
+    works = [*reads(there), *writes(there), *upserts(there), *batches(there), *sessions(there), *walks(there)]
     found = [work for work in works if not names or work.name in names]
     found = found or [work for work in works if work.name.startswith(tuple(names))]
     if not found:

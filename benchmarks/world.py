@@ -38,6 +38,7 @@ class Scale:
         many: Rows of one ``create_multi`` of very many.
         changed: Rows of one ``update_multi``.
         foreign_keys: Keys of others in Redis, where there are many.
+        walked: Rows of a list that is walked by cursors, a multiple of 100.
     """
 
     rounds: int = 150
@@ -50,9 +51,20 @@ class Scale:
     many: int = 100_000
     changed: int = 10_000
     foreign_keys: int = 200_000
+    walked: int = 1_000_000
 
 
-QUICK = Scale(rounds=2, turn_s=0.001, users=200, created=50, upserted=50, many=300, changed=300, foreign_keys=1_000)
+QUICK = Scale(
+    rounds=2,
+    turn_s=0.001,
+    users=200,
+    created=50,
+    upserted=50,
+    many=300,
+    changed=300,
+    foreign_keys=1_000,
+    walked=2_000,
+)
 
 
 @dataclass(frozen=True, slots=True)

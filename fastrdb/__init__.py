@@ -6,8 +6,10 @@ from .crud.arguments import UNSET
 from .crud.children import ChildrenChange
 from .crud.committed import Committed, RowChange
 from .crud.crud import Crud
+from .crud.cursor_pages import CursorPage
 from .crud.invalidation import Explanation
 from .crud.options import ReadOptions
+from .crud.ordering import Order
 from .crud.pages import PaginatedResponse
 from .crud.patching import Updated
 from .crud.upserts import Upserted
@@ -23,6 +25,7 @@ from .errors import (
     ConfigurationError,
     Conflict,
     ContextRefused,
+    CursorRefused,
     DatabaseDependencyError,
     DatabaseUnavailable,
     EmptyInput,
@@ -42,6 +45,7 @@ from .errors import (
     NotFound,
     NotNullViolation,
     NotStarted,
+    OrderRefused,
     OutOfRange,
     RedisRefused,
     RefusedRow,
@@ -90,6 +94,8 @@ __all__ = [
     "Conflict",
     "ContextRefused",
     "Crud",
+    "CursorPage",
+    "CursorRefused",
     "DatabaseDependencyError",
     "DatabaseUnavailable",
     "EmptyInput",
@@ -111,6 +117,8 @@ __all__ = [
     "NotFound",
     "NotNullViolation",
     "NotStarted",
+    "Order",
+    "OrderRefused",
     "OutOfRange",
     "PaginatedResponse",
     "RLSError",

@@ -16,7 +16,9 @@ FastRDBError
 │   │   ├── MissingKeyField     the template's field was not given
 │   │   ├── ValueRefused        the column's type does not take the value
 │   │   ├── KeyMismatch         a key field differs from the row that was written
-│   │   ├── OutOfRange          limit or page
+│   │   ├── OutOfRange          limit, page or batch
+│   │   ├── OrderRefused        an order names an attribute twice, or cannot be walked by cursor
+│   │   ├── CursorRefused       a cursor is damaged, or belongs to another list
 │   │   ├── EmptyInput          nothing to write, or an update that sets nothing
 │   │   └── BatchRefused        items of a batch are wrong; names each of them
 │   └── IntegrityViolation      also sqlalchemy.exc.IntegrityError; the driver's error is its cause
@@ -255,10 +257,10 @@ class KeyMismatch(InputError):
 
 
 class OutOfRange(InputError):
-    """``limit`` or ``page`` is below 1 or above its maximum.
+    """``limit``, ``page`` or ``batch`` is below 1 or above its maximum.
 
     Attributes:
-        field: ``"limit"`` or ``"page"``.
+        field: ``"limit"``, ``"page"`` or ``"batch"``.
         given: The value.
         maximum: The largest value that is taken; the smallest is 1.
     """
@@ -270,6 +272,32 @@ class OutOfRange(InputError):
     def __str__(self) -> str:
         said = f"{self.field} must be a whole number from 1 to {self.maximum}, not {self.given!r}"
         return f"{said}: {self.fix}" if self.fix else said
+
+
+class OrderRefused(InputError):
+    """A list cannot be ordered in this way.
+
+    Attributes:
+        field: The attribute.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(field, problem)
+        self.field, self.problem = field, problem
+
+    def __str__(self) -> str:
+        return f"order_by {self.field!r}: {self.problem}"
+
+
+class CursorRefused(InputError):
+    """A cursor is damaged, or was given by another list; the message says which."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"cursor: {self.problem}; begin again without a cursor"
 
 
 class EmptyInput(InputError):

@@ -6,12 +6,14 @@ from .bulk import Bulk
 from .children import Children
 from .conditional import Conditional
 from .core import C, M, R, U
+from .cursor_pages import CursorPages
 from .deletions import Deletions
 from .hooks import AfterCommit
 from .invalidation import Invalidation
 from .pages import Pages
 from .patching import Patching
 from .soft_delete import SoftDelete
+from .stream import Streams
 from .tenant import AllTenants
 from .updates import Updates
 from .upserts import Upserts
@@ -29,6 +31,8 @@ class Crud(
     Children[M, C, U, R],
     SoftDelete[M, C, U, R],
     Pages[M, C, U, R],
+    CursorPages[M, C, U, R],
+    Streams[M, C, U, R],
     Invalidation[M, C, U, R],
     AfterCommit[M, C, U, R],
     AllTenants[M, C, U, R],

@@ -9,13 +9,14 @@ from typing import Any, cast
 from sqlalchemy import BigInteger, ColumnElement, Select, bindparam
 
 from ..cache.reads import Loaded
-from ..errors import OutOfRange, UnknownField
+from ..errors import OutOfRange
 from ..keys import suffix
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
 from .core import C, M, R, U
 from .execution import Query
 from .keyspace import ListKeys
 from .options import ReadOptions
+from .ordering import OrderBy, Sorting, sorting_of
 from .reading import Reading, refused
 
 _LARGEST_OFFSET = 2**63 - 1
@@ -23,17 +24,11 @@ _LARGEST_OFFSET = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which rows of a list, in which order. Ties, and no order at all, go by the primary key."""
+    """Which rows of a list, in which order."""
 
     limit: int
     page: int
-    order_by: str | None
-    ascending: bool
-
-    @property
-    def order(self) -> object:
-        """What the key must hold of it; ``None`` for the default order."""
-        return None if self.order_by is None and self.ascending else [self.order_by, self.ascending]
+    sorting: Sorting
 
     @property
     def offset(self) -> int:
@@ -50,7 +45,7 @@ class Lists(Reading[M, C, U, R]):
         redis: MaybeRedis = UNSET,
         limit: int = 10,
         page: int = 1,
-        order_by: str | None = None,
+        order_by: OrderBy = None,
         ascending: bool = True,
         *,
         where: ColumnElement[bool] | None = None,
@@ -64,13 +59,15 @@ class Lists(Reading[M, C, U, R]):
             db, redis, where, filters, options: As in ``get``.
             limit: Rows per page, from 1 to the crud's ``max_limit``.
             page: Number of the page, from 1; past the end the list is empty.
-            order_by: An attribute; ties, and lists without one, are in the order of the primary key.
-            ascending: Direction of both.
+            order_by: An attribute; ``"-name"`` for the opposite direction; an ``Order``, which says where NULLs come;
+                or a list of these. Ties, and lists without one, are in the order of the primary key.
+            ascending: ``False`` turns the whole order round.
             **keywords: Filters; the fields of the list template must be among them, as one plain value each.
 
         Raises:
             OutOfRange: ``limit`` or ``page``.
             UnknownField, UnknownOperator, ValueRefused, MissingKeyField: A filter, or ``order_by``.
+            OrderRefused: ``order_by`` has an attribute twice.
         """
         window = self._window(limit, page, order_by, ascending)
         found = await self._list(
@@ -84,7 +81,7 @@ class Lists(Reading[M, C, U, R]):
         redis: MaybeRedis = UNSET,
         limit: int = 10,
         page: int = 1,
-        order_by: str | None = None,
+        order_by: OrderBy = None,
         ascending: bool = True,
         *,
         where: ColumnElement[bool] | None = None,
@@ -99,14 +96,15 @@ class Lists(Reading[M, C, U, R]):
         found = await self._list(db, redis, window, asked, decode)
         return found if isinstance(found, bytes) else self._responses.to_json_list(found)
 
-    def _window(self, limit: int, page: int, order_by: str | None, ascending: bool) -> Window:
-        if type(limit) is not int or not 1 <= limit <= self._max_limit:
-            raise OutOfRange("limit", limit, self._max_limit)
+    def _window(self, limit: int, page: int, order_by: OrderBy, ascending: bool) -> Window:
+        self._check_limit(limit)
         if type(page) is not int or not 1 <= page <= _LARGEST_OFFSET // limit:
             raise OutOfRange("page", page, _LARGEST_OFFSET // limit)
-        if order_by is not None and order_by not in self._model.expressions:
-            raise UnknownField(order_by, self._model.name, self._model.expressions)
-        return Window(limit, page, order_by, bool(ascending))
+        return Window(limit, page, sorting_of(self._model, order_by, ascending))
+
+    def _check_limit(self, limit: int) -> None:
+        if type(limit) is not int or not 1 <= limit <= self._max_limit:
+            raise OutOfRange("limit", limit, self._max_limit)
 
     async def _list(
         self,
@@ -116,7 +114,7 @@ class Lists(Reading[M, C, U, R]):
         asked: Asked,
         decode: Callable[[bytes], Any],
     ) -> Any:
-        reason, tables = self._list_reads(asked, window)
+        reason, tables = self._list_reads(asked, window.sorting)
         sources = await self._asked_sources(db, redis, tables)
         keys = sources.space.lists if sources.space is not None else None
 
@@ -128,7 +126,7 @@ class Lists(Reading[M, C, U, R]):
             return (await load(False)).answer
         given = self._list_fields(keys, asked)
         entry = keys.bound.key({**given, "page": window.page, "limit": window.limit})
-        if reason is None and (extras := asked.extras(keys.fields, window.order, sources.sight)) is not None:
+        if reason is None and (extras := asked.extras(keys.fields, window.sorting.key, sources.sight)) is not None:
             entry += suffix(extras).encode()
         scope = keys.scope(given, self._depends(tables, keys.prefix))
         return await self._read(sources, entry, scope, load, decode, listed=keys.listed, bulk=True, reason=reason)
@@ -137,12 +135,13 @@ class Lists(Reading[M, C, U, R]):
         """Give the fields of the list template: those that got one plain value. The key names a missing one."""
         return {name: value for name, value in asked.given.items() if name in keys.fields}
 
-    def _list_reads(self, asked: Asked, window: Window) -> tuple[str | None, frozenset[str]]:
+    def _list_reads(self, asked: Asked, sorting: Sorting) -> tuple[str | None, frozenset[str]]:
         """Tell why a list may not be cached, if so, and which other tables it reads."""
         reason, tables = self._uncacheable or asked.uncacheable, asked.tables
-        if window.order_by is not None and window.order_by not in self._model.columns:
-            analysis = self._analysis(window.order_by)
-            reason, tables = reason or analysis.uncacheable, tables | analysis.tables
+        for order in sorting.orders:
+            if order.field not in self._model.columns:
+                analysis = self._analysis(order.field)
+                reason, tables = reason or analysis.uncacheable, tables | analysis.tables
         if asked.options.for_update:
             reason = reason or "the rows are locked"
         return reason, tables
@@ -160,9 +159,10 @@ class Lists(Reading[M, C, U, R]):
         self._check_lock(sources, asked)
 
         def build() -> Query:
-            return self._query(self._ordered(self._select(asked), window), asked)
+            return self._query(self._window_of(asked, window, dialect), asked)
 
-        shape = ("list", asked.shape, window.order_by, window.ascending)
+        dialect = sources.place.dialect
+        shape = ("list", asked.shape, window.sorting.shape(dialect))
         query: Query = self._kept(shape, build) if asked.where is None else build()
         parameters = {**asked.params, "fastrdb_limit": window.limit, "fastrdb_offset": window.offset}
         rows, fresh = await self._fetch(sources, query, parameters, self._build)
@@ -177,12 +177,14 @@ class Lists(Reading[M, C, U, R]):
                 return refused(answer, "what was asked for is not what the rows have")
         return Loaded(answer, self._responses.dump_list(answer), "not_round_trip")
 
-    def _ordered(self, statement: Select[Any], window: Window) -> Select[Any]:
-        by_key = [self._model.columns[name] for name in self._model.primary_key]
-        first = [self._model.expressions[window.order_by]] if window.order_by is not None else []
-        order = [column.asc() if window.ascending else column.desc() for column in [*first, *by_key]]
+    def _window_of(self, asked: Asked, window: Window, dialect: str) -> Select[Any]:
         return (
-            statement.order_by(*order)
+            self._ordered(asked, window.sorting, dialect)
             .limit(bindparam("fastrdb_limit", type_=BigInteger))
             .offset(bindparam("fastrdb_offset", type_=BigInteger))
         )
+
+    def _ordered(self, asked: Asked, sorting: Sorting, dialect: str) -> Select[Any]:
+        """Give the SELECT of all rows that are asked for, in their order."""
+        terms = sorting.terms(self._model, dialect)
+        return self._select(asked).order_by(*(clause for term in terms for clause in term.clauses(dialect)))

@@ -15,6 +15,7 @@ from .core import C, M, R, U
 from .counting import Counting
 from .lists import Lists
 from .options import ReadOptions
+from .ordering import OrderBy
 
 T = TypeVar("T", default=Any)
 
@@ -44,7 +45,7 @@ class Pages(Lists[M, C, U, R], Counting[M, C, U, R]):
         redis: MaybeRedis = UNSET,
         limit: int = 10,
         page: int = 1,
-        order_by: str | None = None,
+        order_by: OrderBy = None,
         ascending: bool = True,
         *,
         where: ColumnElement[bool] | None = None,

@@ -1,5 +1,6 @@
 """What checkers say of Crud's results. Nothing here runs: mypy and pyright read it (``nox -s types``)."""
 
+from collections.abc import AsyncGenerator
 from typing import assert_type
 
 from pydantic import BaseModel, ConfigDict
@@ -12,8 +13,10 @@ from fastrdb import (
     ChildrenChange,
     Committed,
     Crud,
+    CursorPage,
     Explanation,
     FastRDB,
+    Order,
     PaginatedResponse,
     ReadOptions,
     Updated,
@@ -109,6 +112,17 @@ async def results(session: AsyncSession, factory: async_sessionmaker[AsyncSessio
     assert_type(await users.get_multi_json(db=factory, redis=cache), bytes)
     assert_type(await users.count(db=factory), int)
     assert_type(await users.page(db=factory, redis=cache), PaginatedResponse[UserResponse])
+    assert_type(
+        await users.get_multi(db=factory, redis=cache, order_by=["-email", Order("id", nulls="last")]),
+        list[UserResponse],
+    )
+    page = await users.cursor_page(db=factory, limit=3, cursor=None, order_by="-email")
+    assert_type(page, CursorPage[UserResponse])
+    assert_type(page.next, str | None)
+    rows = users.stream(db=factory, order_by=Order("email", ascending=False), batch=10)
+    assert_type(rows, AsyncGenerator[UserResponse, None])
+    async for row in rows:
+        assert_type(row, UserResponse)
     assert_type(users.paginate(["a"], limit=1, page=1), PaginatedResponse[str])
     assert_type(
         await users.create_by_foreign_key(factory, cache, "group_id", 1, [UserCreate(email="a"), {"email": "b"}]),
