@@ -101,6 +101,7 @@ class Changes(Versions[M, C, U, R]):
         sources = await self._asked_sources(db, redis)
         values = self._update_values(_schema_object(obj_in))
         asked = self._criterion(key, filters, where, self._seen_version(key, values))
+        sources = self._widened(sources, asked.tables)
 
         def statements(connection: Connection, session: Session) -> Done[R]:
             return self._update(connection, session, sources, asked, values)
@@ -128,6 +129,7 @@ class Changes(Versions[M, C, U, R]):
         """
         sources = await self._asked_sources(db, redis)
         asked = self._criterion(key, filters, where)
+        sources = self._widened(sources, asked.tables)
 
         def statements(connection: Connection, session: Session) -> Done[None]:
             change = self._change(connection, asked, None)

@@ -28,6 +28,7 @@ from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources
 from .keyspace import Keyspace, Layout
 from .model import Model
 from .response import Responses
+from .searching import checked_search
 from .sight import NOT_ASKED, sight_of
 
 M = TypeVar("M", default=Any)
@@ -66,6 +67,7 @@ class Core(Generic[M, C, U, R]):
         triggers: bool = False,
         touches: Sequence[type[Any]] = (),
         depends_on: Sequence[type[Any]] = (),
+        search: Sequence[str] = (),
     ) -> None:
         """Build a crud; everything that can be checked is checked here.
 
@@ -86,17 +88,19 @@ class Core(Generic[M, C, U, R]):
             triggers: Triggers of the table change rows after the statement: written values are then not cached.
             touches: Other models whose rows triggers of this table change.
             depends_on: Other models that the response shows in ways fastrdb cannot see (a Python property, say).
+            search: Columns of text that ``ReadOptions(search=…)`` looks into; ``"country.name"`` is of a related row.
 
         Raises:
             TemplateError: A template or the pattern cannot work.
             UnsupportedModel: The model or a schema needs what fastrdb does not do.
-            ConfigurationError: A number is out of range.
+            ConfigurationError: A number is out of range, or a column of *search* is no text.
         """
         self._model = Model(model)
         self._responses: Responses[R] = Responses(self._model, response_schema)
         self._schemas: tuple[type[C] | None, type[U] | None] = (create_schema, update_schema)
         self._db, self._redis, self._commit = db, redis, commit
         self._max_limit = _positive("max_limit", max_limit)
+        self._search = checked_search(self._model, search)
         self._triggers = triggers
         self._touches = tuple(Model(other).table for other in touches)
         tables, self._uncacheable = self._shown(depends_on)

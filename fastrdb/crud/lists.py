@@ -29,11 +29,14 @@ class Window:
     page: int
     order_by: str | None
     ascending: bool
+    peeks: bool = False  # reads the first row of the next page, too
 
     @property
     def order(self) -> object:
         """What the key must hold of it; ``None`` for the default order."""
-        return None if self.order_by is None and self.ascending else [self.order_by, self.ascending]
+        plain = self.order_by is None and self.ascending
+        order = None if plain else [self.order_by, self.ascending]
+        return ["and one more", order] if self.peeks else order
 
     @property
     def offset(self) -> int:
@@ -160,7 +163,7 @@ class Lists(Reading[M, C, U, R]):
 
         shape = ("list", asked.shape, window.order_by, window.ascending)
         query: Query = self._kept(shape, build) if asked.where is None else build()
-        parameters = {**asked.params, "fastrdb_limit": window.limit, "fastrdb_offset": window.offset}
+        parameters = {**asked.params, "fastrdb_limit": window.limit + window.peeks, "fastrdb_offset": window.offset}
         rows, fresh = await self._fetch(sources, query, parameters, self._build)
         answer = [response for response, _ in rows]
         if not may_store or keys is None:

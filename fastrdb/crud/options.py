@@ -2,18 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias, get_args
+
+from ..errors import InputError
+
+Total: TypeAlias = Literal["exact", "cached", "estimate", "none"]
+CACHED_TOTAL_S: Final = 60
+"""Age, in seconds, up to which a total counts as ``"cached"``."""
+ESTIMATED_FROM: Final = 10_000
+"""Fewer rows than these are counted, not estimated."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How to read; pass it as ``options=``."""
+    """How to read; pass it as ``options=``.
+
+    Attributes:
+        search: Words that somebody typed, between white space. Each must be found, whatever its case, in at least one
+            of the columns that the crud was given as ``search=``; ``%``, ``_`` and ``\\`` are themselves. Without a
+            word, nothing is searched for.
+        total: How ``page`` finds out the number of rows; no other method asks.
+
+            - ``"exact"``: the number of rows that match.
+            - ``"cached"``: what it was some time in the last ``CACHED_TOTAL_S`` seconds; without a cache, exact.
+            - ``"estimate"``: what PostgreSQL's planner expects, if that is ``ESTIMATED_FROM`` or more; else exact.
+            - ``"none"``: not at all.
+    """
+
+    search: str = ""
+    total: Total = "exact"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.search, str):
+            raise InputError(f"search: pass a text, or '' to search for nothing, not {self.search!r}")
+        if self.total not in get_args(Total):
+            raise InputError(f"total: pass one of {', '.join(get_args(Total))}, not {self.total!r}")
 
     @property
     def shape(self) -> object | None:
         """What the statement depends on, and so the key: ``None`` for the defaults. JSON can say it."""
         return None
+
+    @property
+    def parsed(self) -> ReadOptions:
+        """The same without what becomes part of the filter, or does not concern the rows."""
+        return self if not self.search and self.total == "exact" else replace(self, search="", total="exact")
 
 
 PLAIN: Final = ReadOptions()
