@@ -1,12 +1,14 @@
 """People with a country, a boss, orders, tags and cars: relationships of every kind, and a crud for each table."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy import JSON, Column, ForeignKey, Numeric, String, Table, func, select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy import JSON, Column, ForeignKey, Numeric, String, Table, event, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column, relationship
 
@@ -227,3 +229,20 @@ class Shop:
     def sent_since(self, before: int, word: str) -> list[str]:
         """The statements with a word that were sent since there were so many."""
         return [statement for statement in self.sent[before:] if word in statement.lower()]
+
+
+@asynccontextmanager
+async def shop_in(url: str, redis_url: str) -> AsyncIterator[Shop]:
+    """The tables with their rows in an empty database, and a cache."""
+    engine = create_async_engine(url)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+            for table, rows in ROWS:
+                await connection.execute(table.insert(), rows)
+        async with Cache.from_url(redis_url) as cache:
+            found = Shop(engine, cache)
+            event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: found.sent.append(args[2]))
+            yield found
+    finally:
+        await engine.dispose()

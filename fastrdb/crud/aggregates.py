@@ -191,7 +191,7 @@ def _fields(computation: Computation) -> FieldSet:
 def _statement(grouping: Grouping, computation: Computation, kept: Filter) -> Select[Any]:
     rows, figures = computation
     groups = {name: rows.c[name] for name in grouping.groups}
-    selected = [part.label(f"{alias}_{at}") for alias, each in figures.items() for at, part in enumerate(each.selected)]
+    selected = [part for each in figures.values() for part in each.selected]
     statement = cast("Select[Any]", select(*groups.values(), *selected)).select_from(rows).group_by(*groups.values())
     statement = statement.having(*kept.build(_fields(computation), _HAVING)) if kept.conditions else statement
     for name in grouping.order:

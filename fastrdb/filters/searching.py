@@ -11,6 +11,8 @@ from fastrdb.filters.fields import FieldSet
 
 MAX_WORDS: Final = 20
 """Most words of one search: each costs a scan of every column."""
+MAX_LENGTH: Final = 1_000
+"""Most characters of one search."""
 
 
 def searched(given: Filter, fields: FieldSet, names: Sequence[str], text: str) -> Filter:
@@ -23,12 +25,12 @@ def searched(given: Filter, fields: FieldSet, names: Sequence[str], text: str) -
         text: Words between white space; ``%``, ``_`` and ``\\`` are themselves. Without a word, nothing is asked.
 
     Raises:
-        InputError: There are more than ``MAX_WORDS`` words.
+        InputError: There are more than ``MAX_WORDS`` words, or ``MAX_LENGTH`` characters.
         ValueRefused: A word that no text can contain.
     """
     words = sorted(set(text.split()))
-    if len(words) > MAX_WORDS:
-        raise InputError(f"search: at most {MAX_WORDS} words, not {len(words)}")
+    if len(words) > MAX_WORDS or len(text) > MAX_LENGTH:
+        raise InputError(f"search: at most {MAX_WORDS} words of {MAX_LENGTH} characters in all; cut the text")
     if not words:
         return given
     return all_of([*given.conditions, *(_anywhere(fields, names, word) for word in words)])

@@ -8,8 +8,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastrdb import Cache
 from tests.commits import AT_COMMIT, TRIGGER
-from tests.shop import ROWS, Shop
-from tests.shop import Base as ShopBase
+from tests.shop import Shop, shop_in
 from tests.teams import Base, Cruds, Elsewhere
 from tests.world import World, opened
 
@@ -69,13 +68,5 @@ async def cruds(database_url: str, valkey_url: str) -> AsyncIterator[Cruds]:
 @pytest.fixture
 async def shop(database_url: str, valkey_url: str) -> AsyncIterator[Shop]:
     """People with countries, bosses, orders, tags and cars, and a cache."""
-    engine = create_async_engine(database_url)
-    async with engine.begin() as connection:
-        await connection.run_sync(ShopBase.metadata.create_all)
-        for table, rows in ROWS:
-            await connection.execute(table.insert(), rows)
-    async with Cache.from_url(valkey_url) as cache:
-        found = Shop(engine, cache)
-        event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: found.sent.append(args[2]))
+    async with shop_in(database_url, valkey_url) as found:
         yield found
-    await engine.dispose()

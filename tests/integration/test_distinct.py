@@ -3,12 +3,14 @@
 import datetime as dt
 import enum
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from sqlalchemy import Enum, LargeBinary, Numeric, String
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fastrdb import Cache, Crud, InputError, OutOfRange, UnknownField, UsageError
@@ -110,6 +112,18 @@ class Kinds(Base):
     raw: Mapped[bytes] = mapped_column(LargeBinary(20))
 
 
+@asynccontextmanager
+async def engine_of(url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine of a database with the table."""
+    engine = create_async_engine(url)
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        yield engine
+    finally:
+        await engine.dispose()
+
+
 async def test_hits_equal_misses_for_every_kind_of_value(database_url: str) -> None:
     """What the cache gives back is equal to what SQL gave, of the same type, for each kind of column."""
     row = {
@@ -117,17 +131,14 @@ async def test_hits_equal_misses_for_every_kind_of_value(database_url: str) -> N
         "at": dt.datetime(2024, 2, 29, 12, 30), "hour": dt.time(12, 30), "key": uuid.UUID(int=7),
         "colour": Colour.BLUE, "label": "b", "raw": b"\x00\xff",
     }  # fmt: skip
-    engine = create_async_engine(database_url)
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-        await connection.execute(Kinds.__table__.insert(), [row, {**row, "text": "b"}])
     crud: Crud[Any, Loose, Loose, Any] = crud_of(Kinds, Named)
-    db = async_sessionmaker(engine)
-    async with Cache.from_url("memory://") as cache:
+    async with engine_of(database_url) as engine, Cache.from_url("memory://") as cache:
+        async with engine.begin() as connection:
+            await connection.execute(Kinds.__table__.insert(), [row, {**row, "text": "b"}])
+        db = async_sessionmaker(engine)
         for name, value in row.items():
             first = await crud.distinct(db, cache, name, text=row["text"])
             hits = cache.stats.hits
             again = await crud.distinct(db, cache, name, text=row["text"])
             assert (first, again, type(again[0])) == ([value], [value], type(value)), name
             assert cache.stats.hits == hits + 1, name
-    await engine.dispose()

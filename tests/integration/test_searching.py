@@ -84,6 +84,8 @@ async def test_search_without_columns_raises(shop: Shop) -> None:
         await shop.orders.get_multi(**shop.given, options=ReadOptions(search="x"))
     with pytest.raises(InputError, match="20 words"):
         await shop.names(options=ReadOptions(search=" ".join(map(str, range(21)))))
+    with pytest.raises(InputError, match="1000 characters"):
+        await shop.names(options=ReadOptions(search="x" * 1_001))
     with pytest.raises(ValueRefused):
         await shop.names(options=ReadOptions(search="a\0b"))
     with pytest.raises(InputError, match="search"):

@@ -1,13 +1,13 @@
 """What checkers say of Crud's results. Nothing here runs: mypy and pyright read it (``nox -s types``)."""
 
-from typing import assert_type
+from typing import Any, assert_type
 
 from pydantic import BaseModel, ConfigDict
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fastrdb import Cache, Crud, Explanation, FastRDB, PaginatedResponse
+from fastrdb import Cache, Crud, Explanation, FastRDB, PaginatedResponse, ReadOptions
 
 
 class Base(DeclarativeBase):
@@ -67,6 +67,15 @@ async def results(session: AsyncSession, factory: async_sessionmaker[AsyncSessio
     assert_type(await users.count(db=factory), int)
     assert_type(await users.page(db=factory, redis=cache), PaginatedResponse[UserResponse])
     assert_type(users.paginate(["a"], limit=1, page=1), PaginatedResponse[str])
+    page = await users.page(db=factory, redis=cache, options=ReadOptions(search="ann", total="none"))
+    assert_type(page.total, int)
+    assert_type(page.has_next, bool)
+    assert_type(await users.get_multi(db=factory, redis=cache, filters={"group.name": "a"}), list[UserResponse])
+    assert_type(await users.distinct(factory, cache, "email", limit=3), list[Any])
+    sums = await users.aggregate(
+        factory, cache, {"n": "count", "top": ("max", "id")}, group_by="email", having={"n": 1}
+    )
+    assert_type(sums, list[dict[str, Any]])
     assert_type(await users.explain(cache, email="a"), Explanation)
     assert_type(await same.get(db=session, redis=redis, email="a"), UserResponse)
     assert_type(await inferred.get(db=session, redis=redis, id=3), UserResponse)
@@ -78,3 +87,4 @@ async def refusals(session: AsyncSession, redis: Redis) -> None:
     await users.create(db=session, redis=redis, obj_in=UserUpdate(email="a"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await users.get(db="sqlite://", redis=redis, email="a")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await users.get_multi(db=session, redis=redis, limit="10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ReadOptions(total="all")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
