@@ -104,19 +104,30 @@ class Aggregates(Besides[M, C, U, R]):
             UnknownField, UnknownOperator, ValueRefused: A filter, a field, ``having`` or ``order_by``.
             InputError: A function that does not exist, or that the column's type does not have.
         """
-        parameters = limited(limit)
+        limited(limit)
         grouping = self._grouping(functions, _names("group_by", group_by), order_by, bool(ascending), limit)
         asked = self._asked(keywords, filters, where, options)
+        return await self._aggregated(db, redis, asked, grouping, having or {}, limit)
+
+    async def _aggregated(
+        self,
+        db: MaybeDatabase,
+        redis: MaybeRedis,
+        asked: Asked,
+        grouping: Grouping,
+        having: Mapping[str, Any],
+        limit: int | None,
+    ) -> list[dict[str, Any]]:
         tables, uncacheable = self._attributes_read(grouping.fields)
         sources = await self._asked_sources(db, redis, asked.tables | tables)
         computation = self._computation(asked, grouping, sources)
-        kept = parse(_fields(computation), having or {})
+        kept = parse(_fields(computation), having)
         columns = [*(self._model.values[g] for g in grouping.groups), *(f.values for f in computation.figures.values())]
         names = [*grouping.groups, *computation.figures]
 
         async def load(may_store: bool) -> Loaded[list[dict[str, Any]]]:
             query = Query.of(_statement(grouping, computation, kept))
-            given = {**asked.params, **kept.params_of(_HAVING), **parameters}
+            given = {**asked.params, **kept.params_of(_HAVING), **limited(limit)}
             rows, fresh = await self._fetch(sources, query, given, lambda row: _finished(row, grouping, computation))
             answer = [dict(zip(names, row, strict=True)) for row in rows]
             if not may_store or not fresh or len(rows) > MOST_KEPT:

@@ -274,7 +274,7 @@ class Core(Generic[M, C, U, R]):
 
     def _widened(self, sources: Sources, besides: frozenset[str]) -> Sources:
         """Give the sources for a call that reads further tables, which may hide rows where the crud's own do not."""
-        if sources.sight is not None:
+        if sources.sight is not None or not besides:
             return sources
         known = self._restrictions.get(sources.place.transactions)
         db, sight = sight_of(sources.db, sources.place, known, besides)

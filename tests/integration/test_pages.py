@@ -38,7 +38,7 @@ async def test_every_page_in_every_way(shop: Shop) -> None:
             assert not empty.estimated
 
 
-async def test_a_page_past_the_end_has_the_true_total(shop: Shop) -> None:
+async def test_advanced_alchemy_total_past_the_last_page(shop: Shop) -> None:
     """Past the last page there are no rows, and as many in total as before; without a total it is unknown, not 0."""
     for total in WAYS:
         for redis in (shop.cache, shop.cache, None):
@@ -130,7 +130,7 @@ async def test_an_estimate_is_flagged_and_costs_no_count(postgres_url: str, valk
         assert (exact.total, exact.estimated) == (ESTIMATED_FROM + 4, False)
 
 
-async def test_lists_have_an_order_and_a_maximum(shop: Shop) -> None:
+async def test_fastcrud_lists_have_an_order_and_a_maximum(shop: Shop) -> None:
     """Without ``order_by`` rows come by primary key, page by page; a limit above the crud's maximum is refused."""
     walked = [name for page in (1, 2, 3, 4) for name in await shop.names(limit=1, page=page)]
     assert walked == await shop.names()
@@ -141,7 +141,7 @@ async def test_lists_have_an_order_and_a_maximum(shop: Shop) -> None:
             await shop.people.page(**shop.given, limit=limit, options=ReadOptions(total="none"))
 
 
-async def test_an_empty_list_of_values_matches_nothing(shop: Shop) -> None:
+async def test_go_15_an_empty_list_of_values_matches_nothing(shop: Shop) -> None:
     """``[]`` is IN of nothing, on related rows, too; it never means every row, for writes either."""
     assert await shop.names(name=[]) == []
     assert await shop.names(**{"country.name": []}) == []

@@ -1,12 +1,17 @@
 """Filters on related rows: over relationships of every kind, in reads and writes, cached and not."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fastrdb import Crud, InputError, NotFound, UnknownField, UnknownOperator, ValueRefused
+from fastrdb.context import tenant as use_tenant
 from tests.shop import Loose, Person, PersonOut, Shop, crud_of
+from tests.tenants import Country as TenantCountry
+from tests.tenants import CountryOut, opened
 
 CASES: list[tuple[Any, list[str]]] = [
     ({"country.name": "Peru"}, ["Ann", "Cid"]),
@@ -201,3 +206,27 @@ async def test_lists_of_a_directory_age_with_the_related_table(shop: Shop) -> No
     assert len(shop.sent) == before
     await shop.orders.create(**shop.given, obj_in=Loose(person_id=3, status="sent"))
     assert [person.id for person in await read()] == [1, 3]
+
+
+async def test_related_rows_that_the_database_hides_do_not_match(postgres_url: str, valkey_url: str) -> None:
+    """A table of everybody, filtered by notes under row-level security: each tenant's answer, cached apart."""
+
+    class Change(BaseModel):
+        name: str
+
+    crud = Crud[TenantCountry, Change, Change, CountryOut](
+        TenantCountry, CountryOut, pattern="country:{id}", list_pattern="countries:{page}:{limit}"
+    )
+    async with opened(postgres_url, valkey_url) as tenants:
+        given: dict[str, Any] = {"db": tenants.factory, "redis": tenants.cache}
+        for _ in range(2):
+            for name in ("a", "b", None):
+                with use_tenant(name) if name else nullcontext():
+                    own = {"notes.text": "of a"}
+                    assert len(await crud.get_multi(**given, **own)) == (name == "a"), name
+                    assert await crud.count(**given, **own) == (name == "a"), name
+                    assert len(await crud.distinct(**given, field="name", **own)) == (name == "a"), name
+        for name, found in (("b", False), ("a", True)):
+            with use_tenant(name), nullcontext() if found else pytest.raises(NotFound):
+                await crud.update(**given, obj_in=Change(name="Niger"), **{"notes.text": "of a"})
+        assert (await crud.get(**given, id=1)).name == "Niger"

@@ -36,6 +36,18 @@ async def test_every_word_is_found_in_some_column(shop: Shop) -> None:
         assert await shop.names(options=options, redis=None) == found, text
 
 
+async def test_ds_10_what_is_literal_is_no_pattern(shop: Shop) -> None:
+    """``%``, ``_`` and ``\\`` are themselves in a search, and in ``startswith``, ``endswith`` and ``contains``."""
+    for text, found in (("%", 1), ("_", 1), ("\\", 1), ("/", 0), ("5_%", 0), ("50%_\\", 1)):
+        assert await shop.people.count(**shop.given, name={"contains": text}) == found, text
+        assert await shop.people.count(**shop.given, filters={"boss.staff.name": {"contains": text}}) == found, text
+        assert await shop.orders.count(**shop.given, filters={"person.name": {"contains": text}}) == 0, text
+    assert await shop.names(name={"startswith": "50%"}) == ["50%_\\"]
+    assert await shop.names(name={"startswith": "5%"}) == []
+    assert await shop.names(name={"endswith": "_\\"}) == ["50%_\\"]
+    assert await shop.names(options=ReadOptions(search="5_%")) == []
+
+
 async def test_blank_text_is_no_search(shop: Shop) -> None:
     """Without a word everybody is found, from the entry that lists without a search have."""
     assert await shop.names() == EVERYBODY
