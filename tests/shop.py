@@ -74,6 +74,16 @@ class Order(Base):
     def _is_dear(cls) -> Any:
         return func.coalesce(cls.amount > 10, False)  # type: ignore[operator]  # a column of numbers
 
+    @hybrid_property
+    def is_heavy(self) -> bool:
+        """Whether it weighs more than one; the SQL of it cannot be that of an alias."""
+        return self.weight is not None and self.weight > 1
+
+    @is_heavy.inplace.expression
+    @classmethod
+    def _is_heavy(cls) -> Any:
+        return Order.weight > 1  # type: ignore[operator]  # a column of numbers
+
 
 class Vehicle(Base):
     """Cars and bikes, in one table."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, and_, exists, inspect
+from sqlalchemy import Column, ColumnElement, Table, and_, exists, inspect
 from sqlalchemy.orm import Mapper, RelationshipProperty, aliased, join
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.util import ClauseAdapter
 
 from ..errors import UnsupportedModel
@@ -64,6 +65,8 @@ class RelatedRows:
         self._model = describe(relationship.mapper.class_)
         self._target: Any = aliased(self._model.cls)
         fields = {name: (_expression(self._target, name), values) for name, values in self._model.values.items()}
+        # A hybrid that names its class, not ``cls``, would be that of any row of the table, not of the related one.
+        fields = {name: field for name, field in fields.items() if not _reads(field[0], self._model.table)}
         self.fields = FieldSet(self._model.name, fields, Relationships(self._target, describe))
 
     def exists(self, conditions: Sequence[ColumnElement[bool]]) -> ColumnElement[bool]:
@@ -97,6 +100,12 @@ def related_conditions(model: Model, entity: Any) -> list[ColumnElement[bool]]:
     """
     adapt = ClauseAdapter(inspect(entity).selectable)
     return [adapt.traverse(criterion) for criterion in model.criteria]
+
+
+def _reads(expression: ColumnElement[Any], table: Table) -> bool:
+    """Tell whether an expression names columns of the table itself."""
+    tables = (each.table for each in visitors.iterate(expression) if isinstance(each, Column))
+    return any(isinstance(found, Table) and found.fullname == table.fullname for found in tables)
 
 
 def _mapper(entity: Any) -> Mapper[Any]:

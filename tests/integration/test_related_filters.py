@@ -176,6 +176,7 @@ REFUSED: list[tuple[dict[str, Any], type[InputError], str]] = [
     ({"country.nam": "Peru"}, UnknownField, "did you mean 'country.name'"),
     ({"boss.country.nam": "Peru"}, UnknownField, "boss.country.name"),
     ({"contry": None}, UnknownField, "'country'"),
+    ({"orders.is_heavy": True}, UnknownField, "orders.is_dear"),
     ({"name.first": "Ann"}, UnknownField, "country.…"),
     ({"boss.boss.boss.boss.name": "Ann"}, InputError, "more than 3"),
     ({"country.name": {"near": "Peru"}}, UnknownOperator, "startswith"),
