@@ -8,7 +8,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, foreign, mapped_column, relationship
 
 from fastrdb import Cache, Crud
 from fastrdb.tenancy import RLSPolicyManager
@@ -34,6 +34,7 @@ class Country(Base):
     __tablename__ = "countries"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
+    notes: Mapped[list[Note]] = relationship(primaryjoin=lambda: foreign(Note.folder) == Country.id, viewonly=True)
 
 
 class NoteIn(BaseModel):

@@ -109,11 +109,13 @@ class ByKeys(Rows[M, C, U, R]):
             raise UsageError(f"missing: {missing!r}; pass one of {', '.join(map(repr, _MISSING))}")
         besides = (self._tenancy.field,) if self._tenancy is not None else ()
         named = named_keys(self._model, self._keyed.rows, keys, besides)
+        if isinstance(options, ReadOptions) and options.search:
+            raise InputError("options: search goes with lists; rows that are named by keys take filters=")
         asked = self._asked({}, filters, where, options)
         sources = await self._asked_sources(db, redis, asked.tables)
         if not named.wanted:
             return []
-        found = await self._rows_of(sources, named, asked)
+        found = await self._rows_of(sources, named, asked, options)
         answers = [found[place] for place in named.places]
         if missing == "raise":
             lacking = dict.fromkeys(place for place in named.places if found[place] is None)
@@ -123,7 +125,9 @@ class ByKeys(Rows[M, C, U, R]):
 
     # -- reading
 
-    async def _rows_of(self, sources: Sources, named: Keys, asked: Asked) -> list[R | None]:
+    async def _rows_of(
+        self, sources: Sources, named: Keys, asked: Asked, options: ReadOptions | None
+    ) -> list[R | None]:
         """Give the row of each key, or ``None``."""
         cache, space = sources.cache, sources.space
         tenant = self._tenancy.told({}) if self._tenancy is not None else {}
@@ -140,7 +144,6 @@ class ByKeys(Rows[M, C, U, R]):
             if cache is not None:
                 cache.stats.count("bypass: no template for these keys")
             return await load_all()
-        options = asked.options if asked.options.shape is not None else None
         filters = asked.given.get("filters")
         wanted = [{**tenant, **key} for key in named.wanted] if tenant else named.wanted
         spots = [self._spot(sources, keys, key, asked.where, filters, options) for key in wanted]

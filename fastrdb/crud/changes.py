@@ -98,6 +98,7 @@ class Changes(ReadingBack[M, C, U, R]):
         sources = await self._asked_sources(db, redis)
         values = self._update_values(schema_object(obj_in), key)
         asked = self._criterion(key, filters, where, self._seen_version(key, values))
+        sources = self._widened(sources, asked.tables)
 
         def statements(connection: Connection, session: Session) -> Done[R]:
             return self._update(connection, session, sources, asked, values)
@@ -125,6 +126,7 @@ class Changes(ReadingBack[M, C, U, R]):
         """
         sources = await self._asked_sources(db, redis)
         asked = self._criterion(key, filters, where)
+        sources = self._widened(sources, asked.tables)
 
         def statements(connection: Connection, session: Session) -> Done[None]:
             return self._remove(connection, session, sources, asked)

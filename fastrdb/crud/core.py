@@ -30,6 +30,7 @@ from .keyspace import Keyspace, Layout
 from .model import Model
 from .policies import DeletionFields, Policies, TenantField, policies_of
 from .response import Responses
+from .searching import checked_search
 from .sight import NOT_ASKED, sight_of
 
 M = TypeVar("M", default=Any)
@@ -70,6 +71,7 @@ class Core(Generic[M, C, U, R]):
         depends_on: Sequence[type[Any]] = (),
         tenant: TenantField = None,
         soft_delete: DeletionFields = None,
+        search: Sequence[str] = (),
     ) -> None:
         """Build a crud; everything that can be checked is checked here.
 
@@ -96,11 +98,12 @@ class Core(Generic[M, C, U, R]):
             soft_delete: The attribute, or the attributes, that mark a deleted row; by default ``is_active`` and
                 ``deleted_at`` of a model with ``SoftDeleteMixin``. A nullable datetime has a value in deleted rows; a
                 truth value has its default in all others. ``False``: ``delete`` deletes.
+            search: Columns of text that ``ReadOptions(search=…)`` looks into; ``"country.name"`` is of a related row.
 
         Raises:
             TemplateError: A template or the pattern cannot work.
             UnsupportedModel: The model or a schema needs what fastrdb does not do.
-            ConfigurationError: A number is out of range, or a policy names a column that cannot serve.
+            ConfigurationError: A number is out of range, or a policy or *search* names a column that cannot serve.
         """
         self._model = Model(model)
         self._policies: Policies = policies_of(self._model, tenant, soft_delete)
@@ -110,6 +113,7 @@ class Core(Generic[M, C, U, R]):
         self._db, self._redis, self._commit = db, redis, commit
         self._hooks = Hooks(model, self._model.attribute_of)
         self._max_limit = _positive("max_limit", max_limit)
+        self._search = checked_search(self._model, search)
         self._triggers = triggers
         self._touches = tuple(Model(other).table for other in touches)
         tables, self._uncacheable = self._shown(depends_on)
@@ -297,7 +301,7 @@ class Core(Generic[M, C, U, R]):
 
     def _widened(self, sources: Sources, besides: frozenset[str]) -> Sources:
         """Give the sources for a call that reads further tables, which may hide rows where the crud's own do not."""
-        if sources.sight is not None:
+        if sources.sight is not None or not besides:
             return sources
         known = self._restrictions.get(sources.place.transactions)
         db, sight = sight_of(sources.db, sources.place, known, besides)

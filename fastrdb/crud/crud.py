@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from .aggregates import Aggregates
 from .bulk import Bulk
 from .children import Children
 from .conditional import Conditional
 from .core import C, M, R, U
 from .cursor_pages import CursorPages
 from .deletions import Deletions
+from .distinct import Distinct
 from .hooks import AfterCommit
 from .invalidation import Invalidation
 from .pages import Pages
@@ -33,6 +35,8 @@ class Crud(
     Pages[M, C, U, R],
     CursorPages[M, C, U, R],
     Streams[M, C, U, R],
+    Distinct[M, C, U, R],
+    Aggregates[M, C, U, R],
     Invalidation[M, C, U, R],
     AfterCommit[M, C, U, R],
     AllTenants[M, C, U, R],

@@ -161,8 +161,13 @@ class ListKeys:
     def scope(self, given: Mapping[str, Any], more: tuple[bytes, ...] = ()) -> Scope:
         """Give the scope of a list; *more* are the ``any`` tokens of other tables that its statement reads."""
         tokens = (*self._tokens.of(given), directory_key(self.directory(given)), *more)
-        if self.listed is None:
-            tokens = (*tokens, self._any)
+        return self._scope(tokens if self.listed is not None else (*tokens, self._any))
+
+    def lasting_scope(self, given: Mapping[str, Any]) -> Scope:
+        """Give the scope of a value that writes of single rows leave as it is: its life alone bounds its age."""
+        return self._scope(self._tokens.of(given))
+
+    def _scope(self, tokens: tuple[bytes, ...]) -> Scope:
         found = self._scopes.get(tokens)
         if found is None:
             if len(self._scopes) > 10_000:

@@ -29,6 +29,12 @@ class Window:
     limit: int
     page: int
     sorting: Sorting
+    peeks: bool = False  # reads the first row of the next page, too
+
+    @property
+    def order(self) -> object:
+        """What the key must hold of it; ``None`` for the default order."""
+        return ["and one more", self.sorting.key] if self.peeks else self.sorting.key
 
     @property
     def offset(self) -> int:
@@ -126,7 +132,7 @@ class Lists(Reading[M, C, U, R]):
             return (await load(False)).answer
         given = self._list_fields(keys, asked)
         entry = keys.bound.key({**given, "page": window.page, "limit": window.limit})
-        if reason is None and (extras := asked.extras(keys.fields, window.sorting.key, sources.sight)) is not None:
+        if reason is None and (extras := asked.extras(keys.fields, window.order, sources.sight)) is not None:
             entry += suffix(extras).encode()
         scope = keys.scope(given, self._depends(tables, keys.prefix))
         return await self._read(sources, entry, scope, load, decode, listed=keys.listed, bulk=True, reason=reason)
@@ -164,7 +170,7 @@ class Lists(Reading[M, C, U, R]):
         dialect = sources.place.dialect
         shape = ("list", asked.shape, window.sorting.shape(dialect))
         query: Query = self._kept(shape, build) if asked.where is None else build()
-        parameters = {**asked.params, "fastrdb_limit": window.limit, "fastrdb_offset": window.offset}
+        parameters = {**asked.params, "fastrdb_limit": window.limit + window.peeks, "fastrdb_offset": window.offset}
         rows, fresh = await self._fetch(sources, query, parameters, self._build)
         answer = [response for response, _ in rows]
         if not may_store or keys is None:

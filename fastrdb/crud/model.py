@@ -14,6 +14,7 @@ from sqlalchemy.orm import Mapper
 from ..errors import UnsupportedModel
 from ..filters import FieldSet
 from ..values import ColumnValues, column_values
+from .related import Relationships
 
 
 class Model:
@@ -43,8 +44,9 @@ class Model:
         self.values: dict[str, ColumnValues] = {
             name: column_values(name, expression.type) for name, expression in self.expressions.items()
         }
-        self.fields = FieldSet(self.name, {n: (e, self.values[n]) for n, e in self.expressions.items()})
         self.relationships = frozenset(mapper.relationships.keys())
+        fields = {n: (e, self.values[n]) for n, e in self.expressions.items()}
+        self.fields = FieldSet(self.name, fields, Relationships(cls, Model))
         by_column = {column: name for name, column in self.columns.items()}
         self.attribute_of: dict[str, str] = {column.name: name for column, name in by_column.items()}
         key = [self.attribute_of.get(column.name) for column in self.table.primary_key.columns]

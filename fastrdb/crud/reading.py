@@ -7,19 +7,21 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy import ColumnElement, Row, Select, false, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import with_loader_criteria
 from sqlalchemy.sql.base import ExecutableOption
 
 from ..cache.cache import Cache
 from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
 from ..db.sessions import answers_from_cache
-from ..errors import CacheUnavailable, SessionRefused, UsageError
-from ..filters import Analysis, parse
+from ..errors import CacheUnavailable, InputError, SessionRefused, UsageError
+from ..filters import Analysis, parse, searched
 from ..writes.templates import any_key, table_keys
 from .arguments import Asked, Filters, Sources
 from .core import NO_TABLES, C, Core, M, R, U
 from .execution import Query, fetch
 from .keyspace import Scope
 from .options import PLAIN, ReadOptions
+from .policies import policies_of
 
 T = TypeVar("T")
 
@@ -56,6 +58,9 @@ class Reading(Core[M, C, U, R]):
             raise UsageError(f"options: {type(options).__name__}; pass a fastrdb.ReadOptions")
         if options is not PLAIN:
             self._policies.check(options)
+            if options.search.strip():
+                parsed = searched(parsed, self._model.fields, self._searched_fields(), options.search)
+            options = options.parsed
         if where is None and parsed.fields <= self._model.columns.keys():
             return Asked(parsed, None, None, NO_TABLES, None, given, options)
         analyses = [self._analysis(name) for name in parsed.fields if name not in self._model.columns]
@@ -67,9 +72,23 @@ class Reading(Core[M, C, U, R]):
         reason = next((a.uncacheable for a in analyses if a.uncacheable is not None), None)
         return Asked(parsed, where, text, tables, reason, given, options)
 
+    def _searched_fields(self) -> tuple[str, ...]:
+        if not self._search:
+            raise InputError(
+                f"search: this crud has no columns for it; name some: Crud({self._model.name}, …, search=…)"
+            )
+        return self._search
+
     def _analysis(self, name: str) -> Analysis:
-        """Tell what a hybrid or a ``column_property`` reads."""
-        found: Analysis = self._kept(("analysis", name), lambda: self._analyse(self._model.expressions[name]))
+        """Tell what a hybrid, a ``column_property`` or a filter on related rows reads."""
+
+        def build() -> Analysis:
+            if name in self._model.expressions:
+                return self._analyse(self._model.expressions[name])
+            fields = self._model.fields
+            return self._analyse(parse(fields, {name: {"is_not": None}}).build(fields)[0])
+
+        found: Analysis = self._kept(("analysis", name), build)
         return found
 
     # -- statements
@@ -83,8 +102,16 @@ class Reading(Core[M, C, U, R]):
         return self._conditioned(statement, asked)
 
     def _loading(self, asked: Asked) -> tuple[ExecutableOption, ...]:
-        """Give the options of a SELECT of instances: what is loaded with them, and on which conditions."""
-        return self._responses.options
+        """Give the options of a SELECT of instances: what is loaded with them, and that it is not deleted."""
+        if asked.options.include_deleted or asked.options.only_deleted:
+            return self._responses.options
+        shown = {model.cls: policies_of(model, None, None).deletion for model in self._responses.shown.models()}
+        live = [
+            with_loader_criteria(cls, deletion.live, include_aliases=True)
+            for cls, deletion in shown.items()
+            if deletion is not None
+        ]
+        return (*self._responses.options, *live)
 
     def _conditioned(self, statement: Select[Any], asked: Asked) -> Select[Any]:
         conditions = self._conditions(asked)
@@ -140,8 +167,14 @@ class Reading(Core[M, C, U, R]):
         listed: bytes | None,
         bulk: bool = False,
         reason: str | None = None,
+        life_ms: int | None = None,
     ) -> T:
-        """Answer from the cache where that is allowed, else load; *reason* is why it is not, if that is known."""
+        """Answer from the cache where that is allowed, else load.
+
+        Args:
+            reason: Why that is not allowed, if so.
+            life_ms: Life of the value, where it is not the crud's.
+        """
         db, place, cache, _, _ = sources
         if cache is None:
             return (await load(False)).answer
@@ -162,7 +195,7 @@ class Reading(Core[M, C, U, R]):
             return decode(raw) if raw is not NULL else cast("T", None)
         ask = Ask(
             entry, scope.tokens, table_keys(self._model.table, cache.prefix)[0], listed, stamps,
-            self._layout.life_ms(entry), self._layout.negative_ms, bulk, waits,
+            self._layout.life_ms(entry) if life_ms is None else life_ms, self._layout.negative_ms, bulk, waits,
         )  # fmt: skip
         return await miss(cache, ask, found, load, decode)
 

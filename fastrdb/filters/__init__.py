@@ -8,18 +8,22 @@ collation); ``ilike`` always does.
 
 from fastrdb.filters.analysis import Analysis, analyse, reads_other_rows
 from fastrdb.filters.conditions import Filter, unrounded
-from fastrdb.filters.fields import FieldSet
+from fastrdb.filters.fields import MAX_HOPS, FieldSet, Related
 from fastrdb.filters.operators import MAX_VALUES, OPERATORS
 from fastrdb.filters.parsing import parse
+from fastrdb.filters.searching import searched
 
 __all__ = [
+    "MAX_HOPS",
     "MAX_VALUES",
     "OPERATORS",
     "Analysis",
     "FieldSet",
     "Filter",
+    "Related",
     "analyse",
     "parse",
     "reads_other_rows",
+    "searched",
     "unrounded",
 ]

@@ -107,7 +107,8 @@ def _clause(expression: Any) -> ClauseElement:
     if not isinstance(expression, ClauseElement) and not hasattr(expression, "__clause_element__"):
         hint = "; write the comparison between columns of the model" if isinstance(expression, bool) else ""
         raise InputError(f"where= takes a SQL expression such as User.age > 18, not {expression!r}{hint}")
-    if isinstance(expression, (SelectBase, sa.FromClause, UpdateBase)):
+    whole = isinstance(expression, (SelectBase, sa.FromClause, UpdateBase))
+    if whole and not isinstance(expression, functions.FunctionElement):  # which SQLAlchemy could also select from
         raise InputError(f"where= takes a condition, not a whole {type(expression).__name__}: use .exists() or in_()")
     try:
         return sa.and_(cast("sa.ColumnElement[bool]", expression))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from itertools import count
 from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import BindParameter, ColumnElement, Float, Numeric, and_, bindparam, or_
+from sqlalchemy import BindParameter, ColumnElement, Float, Numeric, and_, bindparam, not_, or_
 from sqlalchemy.types import TypeEngine
 
 from fastrdb.filters.exactness import exactly
@@ -16,6 +16,7 @@ from fastrdb.filters.fields import FieldSet
 from fastrdb.values import ColumnValues
 
 ESCAPE = "/"
+PREFIX = "filter"
 
 
 class Comparison(NamedTuple):
@@ -35,9 +36,15 @@ class Comparison(NamedTuple):
 
 
 class AnyOf(NamedTuple):
-    """Alternatives, each of conditions that must all hold."""
+    """Alternatives, each of conditions that must all hold.
+
+    Attributes:
+        field: The field of related rows that all of them are about: they then speak of the same row as the
+            conditions beside them. ``None``: each speaks for itself.
+    """
 
     alternatives: tuple[Conditions, ...]
+    field: str | None = None
 
 
 Condition: TypeAlias = Comparison | AnyOf
@@ -78,9 +85,20 @@ class Filter(NamedTuple):
         rest = tuple(each for each in self.conditions if not self._says_plainly(each, fields))
         return _canonical(rest) if rest else None
 
-    def build(self, fields: FieldSet) -> list[ColumnElement[bool]]:
-        """Give the SQL: conditions to be joined by AND, whose parameters are named as in ``params``."""
-        return _build(self.conditions, fields, _names())
+    def build(self, fields: FieldSet, prefix: str = PREFIX) -> list[ColumnElement[bool]]:
+        """Give the SQL: conditions to be joined by AND, whose parameters are named as in ``params``.
+
+        Conditions on related rows that must hold together are one EXISTS: they speak of the same related row.
+
+        Args:
+            fields: Those that the filter was parsed for.
+            prefix: What the names of parameters begin with, where the statement has several filters.
+        """
+        return _build(_bind(self.conditions, fields, _names(prefix)), fields)
+
+    def params_of(self, prefix: str) -> dict[str, Any]:
+        """Give the parameters by the names that ``build`` gives them with this prefix."""
+        return dict(zip(_names(prefix), self.params.values(), strict=False))
 
     def _says_plainly(self, condition: Condition, fields: Container[str]) -> bool:
         return (
@@ -98,9 +116,23 @@ def all_of(conditions: Sequence[Condition]) -> Filter:
     return Filter(_number(ordered, params), params, _plain(ordered), ordered)
 
 
-def any_of(alternatives: Sequence[Conditions]) -> Conditions:
-    """Give conditions that hold if one of the alternatives does."""
-    return alternatives[0] if len(alternatives) == 1 else (AnyOf(tuple(map(_sorted, alternatives))),)
+def any_of(alternatives: Sequence[Conditions], field: str | None = None) -> Conditions:
+    """Give conditions that hold if one of the alternatives does.
+
+    Args:
+        alternatives: At least one.
+        field: The field that all of them are about, if they are alternatives of one.
+    """
+    if len(alternatives) == 1:
+        return alternatives[0]
+    return (AnyOf(tuple(map(_sorted, alternatives)), field if field is not None and "." in field else None),)
+
+
+def escaped(text: str) -> str:
+    """Give the pattern that finds a text as it is: with ``%``, ``_`` and the escape character escaped."""
+    for special in (ESCAPE, "%", "_"):
+        text = text.replace(special, ESCAPE + special)
+    return text
 
 
 def _fields(conditions: Conditions) -> frozenset[str]:
@@ -134,16 +166,17 @@ def _number(conditions: Conditions, params: dict[str, Any]) -> Hashable:
     for condition in conditions:
         if isinstance(condition, Comparison):
             for operand in condition.operands:
-                params[f"filter_{len(params)}"] = operand
+                params[f"{PREFIX}_{len(params)}"] = operand
             shape.append(condition[:2])
         else:
-            shape.append(tuple(_number(each, params) for each in condition.alternatives))
+            within = () if condition.field is None else (condition.field,)
+            shape.append((*within, *(_number(each, params) for each in condition.alternatives)))
     return tuple(shape)
 
 
-def _names() -> Iterator[str]:
+def _names(prefix: str) -> Iterator[str]:
     """Name the parameters as ``_number`` does."""
-    return (f"filter_{number}" for number in count())
+    return (f"{prefix}_{number}" for number in count())
 
 
 def _plain(conditions: Conditions) -> dict[str, Any]:
@@ -162,7 +195,8 @@ def _canonical(conditions: Conditions) -> list[Any]:
 
 
 def _choice(choice: AnyOf) -> list[Any]:
-    return ["or", _distinct([_canonical(each) for each in choice.alternatives])]
+    within = [] if choice.field is None else [choice.field]
+    return ["or", *within, _distinct([_canonical(each) for each in choice.alternatives])]
 
 
 def _comparison(comparison: Comparison) -> list[Any]:
@@ -202,27 +236,68 @@ _SQL: dict[str, _Build] = {
     "ilike": lambda column, pattern: column.ilike(pattern),
     "not_ilike": lambda column, pattern: column.not_ilike(pattern),
     "matches": lambda column, pattern: column.like(pattern, escape=ESCAPE),
+    "found": lambda column, pattern: column.ilike(pattern, escape=ESCAPE),
 }
 _MANY = {"in": "=", "not_in": "!="}  # and what they are for one value
-_PATTERNS = frozenset({"like", "not_like", "ilike", "not_ilike", "matches"})
+_PATTERNS = frozenset({"like", "not_like", "ilike", "not_ilike", "matches", "found"})
 
 
-def _build(conditions: Conditions, fields: FieldSet, names: Iterator[str]) -> list[ColumnElement[bool]]:
-    return [
-        _build_one(each, fields, names)
-        if isinstance(each, Comparison)
-        else or_(*(and_(*_build(alternative, fields, names)) for alternative in each.alternatives))
-        for each in conditions
-    ]
+class _Bound(NamedTuple):
+    """A condition whose parameters have names, at the end of a path of relationships.
+
+    Attributes:
+        path: The relationships that are still to be gone through.
+        field: Name of the field there; of alternatives, nothing.
+        comparison: What is said of it.
+        names: Those of its parameters.
+        alternatives: What else it is: alternatives of the rows at the end of the path.
+    """
+
+    path: tuple[str, ...]
+    field: str
+    comparison: Comparison | None
+    names: tuple[str, ...]
+    alternatives: tuple[list[_Bound], ...] = ()
 
 
-def _build_one(comparison: Comparison, fields: FieldSet, names: Iterator[str]) -> ColumnElement[bool]:
-    column, _ = fields[comparison.field]
+def _bind(conditions: Conditions, fields: FieldSet, names: Iterator[str], gone: int = 0) -> list[_Bound]:
+    """Name the parameters, in the order of the tree; of each path *gone* relationships are behind."""
+    found: list[_Bound] = []
+    for condition in conditions:
+        if isinstance(condition, Comparison):
+            path, field = fields.split(condition.field)
+            own = tuple(next(names) for _ in condition.operands)
+            found.append(_Bound(path[gone:], field, condition, own))
+        else:
+            path = fields.split(condition.field)[0] if condition.field is not None else ()
+            alternatives = tuple(_bind(each, fields, names, max(gone, len(path))) for each in condition.alternatives)
+            found.append(_Bound(path[gone:], "", None, (), alternatives))
+    return found
+
+
+def _build(conditions: Sequence[_Bound], fields: FieldSet) -> list[ColumnElement[bool]]:
+    """Give the SQL; what goes through one relationship is one EXISTS."""
+    through: dict[str, list[_Bound]] = {}
+    for each in conditions:
+        if each.path:
+            through.setdefault(each.path[0], []).append(each._replace(path=each.path[1:]))
+    found = [_build_one(each, fields) for each in conditions if not each.path]
+    for name, below in through.items():
+        related = fields.related(name)
+        found.append(related.exists(_build(below, related.fields)))
+    return found
+
+
+def _build_one(condition: _Bound, fields: FieldSet) -> ColumnElement[bool]:
+    if condition.comparison is None:
+        return or_(*(and_(*_build(each, fields)) for each in condition.alternatives))
+    comparison = condition.comparison
+    column, _ = fields[condition.field]
+    if comparison.values.category == "rows":
+        return not_(column) if comparison.operator == "null" else column
     expanding = comparison.operator in _MANY
     type_ = unrounded(column.type)
-    binds: list[BindParameter[Any]] = [
-        bindparam(next(names), type_=type_, expanding=expanding) for _ in comparison.operands
-    ]
+    binds: list[BindParameter[Any]] = [bindparam(name, type_=type_, expanding=expanding) for name in condition.names]
     return _SQL[comparison.operator](column, *binds)
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 from fastrdb.errors import UnknownOperator, ValueRefused
-from fastrdb.filters.conditions import ESCAPE, Comparison, Conditions, any_of
+from fastrdb.filters.conditions import Comparison, Conditions, any_of, escaped
 from fastrdb.values import ColumnValues
 
 MAX_VALUES = 30_000
@@ -104,7 +104,7 @@ def _contained(field: str, values: ColumnValues, operand: object) -> Conditions:
     among = Comparison(field, "in", (listed,), values)
     if not with_null:
         return (among,)
-    return any_of([(among,), (null,)]) if listed else (null,)
+    return any_of([(among,), (null,)], field) if listed else (null,)
 
 
 def _not_contained(field: str, values: ColumnValues, operand: object) -> Conditions:
@@ -117,6 +117,8 @@ def _not_contained(field: str, values: ColumnValues, operand: object) -> Conditi
 def _listed(field: str, name: str, values: ColumnValues, operand: object) -> tuple[list[Any], bool]:
     if isinstance(operand, (str, bytes, bytearray, memoryview)) or not isinstance(operand, (Sequence, Set)):
         raise ValueRefused(field, f"a list of values for {name!r}", operand)
+    if values.category == "rows":
+        raise ValueRefused(field, values.expected, operand)
     if values.category in ("json", "array"):
         raise ValueRefused(field, f"no {name!r} (one whole list is {{'=': […]}})", operand)
     given = cast("Sequence[object]", operand)
@@ -145,9 +147,7 @@ def _literal(name: str, before: str, after: str) -> _Parse:
     """Parse a text that is to be found as it is: its ``%``, ``_`` and escape character are escaped."""
 
     def parse(field: str, values: ColumnValues, operand: object) -> Conditions:
-        text = _text(field, name, values, operand)
-        for special in (ESCAPE, "%", "_"):
-            text = text.replace(special, ESCAPE + special)
+        text = escaped(_text(field, name, values, operand))
         return (Comparison(field, "matches", (f"{before}{text}{after}",), values),)
 
     return parse
@@ -156,7 +156,7 @@ def _literal(name: str, before: str, after: str) -> _Parse:
 def _either(field: str, values: ColumnValues, operand: object) -> Conditions:
     if not isinstance(operand, (list, tuple)) or not operand:
         raise ValueRefused(field, "a list of at least one alternative for 'or'", operand)
-    return any_of([conditions_of(field, values, each) for each in cast("list[object]", operand)])
+    return any_of([conditions_of(field, values, each) for each in cast("list[object]", operand)], field)
 
 
 OPERATORS: Mapping[str, _Parse] = {

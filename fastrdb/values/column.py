@@ -24,7 +24,8 @@ class ColumnValues:
         python_type: Type of the column's values; ``None`` where it is unknown: values then pass as they are.
         exact: The database finds just those rows whose values equal, in Python, the one asked for.
         category: ``"text"`` takes any string, and patterns; ``"plain"`` is any other scalar, which can be
-            ordered; ``"array"``, ``"json"`` and ``"unknown"`` are what they say.
+            ordered; ``"array"``, ``"json"`` and ``"unknown"`` are what they say; ``"rows"`` are those of a
+            relationship, of which one can ask whether there are any.
         expected: What the column takes, in words.
     """
 

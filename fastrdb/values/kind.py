@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-Category: TypeAlias = Literal["text", "plain", "array", "json", "unknown"]
+Category: TypeAlias = Literal["text", "plain", "array", "json", "rows", "unknown"]
 Adapt: TypeAlias = Callable[[Any], Any]
 Text: TypeAlias = Callable[[Any], str]
 Settled: TypeAlias = Callable[[Collection[Any]], bool]

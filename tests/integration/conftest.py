@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastrdb import Cache
 from tests.commits import AT_COMMIT, TRIGGER
+from tests.shop import Shop, shop_in
 from tests.teams import Base, Cruds, Elsewhere
 from tests.world import World, opened
 
@@ -62,3 +63,10 @@ async def cruds(database_url: str, valkey_url: str) -> AsyncIterator[Cruds]:
     async with Cache.from_url(valkey_url) as cache:
         yield Cruds(engine, cache)
     await engine.dispose()
+
+
+@pytest.fixture
+async def shop(database_url: str, valkey_url: str) -> AsyncIterator[Shop]:
+    """People with countries, bosses, orders, tags and cars, and a cache."""
+    async with shop_in(database_url, valkey_url) as found:
+        yield found

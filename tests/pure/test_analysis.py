@@ -216,6 +216,12 @@ def test_a_whole_statement_is_no_condition(expression: Any) -> None:
         analysed(expression)
 
 
+def test_a_function_is_a_condition() -> None:
+    """A function that gives a truth value is no table, though SQLAlchemy could select from it."""
+    found = analysed(sa.func.coalesce(User.active, sa.false()))
+    assert (found.tables, found.uncacheable) == ({"app.user"}, None)
+
+
 def test_a_parameter_without_a_value_is_refused() -> None:
     """``where=`` has no place for the values of named parameters."""
     with pytest.raises(InputError, match="'least'"):

@@ -1,7 +1,7 @@
 """What checkers say of Crud's results. Nothing here runs: mypy and pyright read it (``nox -s types``)."""
 
 from collections.abc import AsyncGenerator
-from typing import assert_type
+from typing import Any, assert_type
 
 from pydantic import BaseModel, ConfigDict
 from redis.asyncio import Redis
@@ -116,13 +116,13 @@ async def results(session: AsyncSession, factory: async_sessionmaker[AsyncSessio
         await users.get_multi(db=factory, redis=cache, order_by=["-email", Order("id", nulls="last")]),
         list[UserResponse],
     )
-    page = await users.cursor_page(db=factory, limit=3, cursor=None, order_by="-email")
-    assert_type(page, CursorPage[UserResponse])
-    assert_type(page.next, str | None)
-    rows = users.stream(db=factory, order_by=Order("email", ascending=False), batch=10)
-    assert_type(rows, AsyncGenerator[UserResponse, None])
-    async for row in rows:
-        assert_type(row, UserResponse)
+    walked = await users.cursor_page(db=factory, limit=3, cursor=None, order_by="-email")
+    assert_type(walked, CursorPage[UserResponse])
+    assert_type(walked.next, str | None)
+    streamed = users.stream(db=factory, order_by=Order("email", ascending=False), batch=10)
+    assert_type(streamed, AsyncGenerator[UserResponse, None])
+    async for each in streamed:
+        assert_type(each, UserResponse)
     assert_type(users.paginate(["a"], limit=1, page=1), PaginatedResponse[str])
     assert_type(
         await users.create_by_foreign_key(factory, cache, "group_id", 1, [UserCreate(email="a"), {"email": "b"}]),
@@ -133,6 +133,15 @@ async def results(session: AsyncSession, factory: async_sessionmaker[AsyncSessio
         ChildrenChange[UserResponse],
     )
     assert_type(await users.delete_by_foreign_key(factory, cache, fk_field="group_id", fk_value=1), int)
+    page = await users.page(db=factory, redis=cache, options=ReadOptions(search="ann", total="none"))
+    assert_type(page.total, int)
+    assert_type(page.has_next, bool)
+    assert_type(await users.get_multi(db=factory, redis=cache, filters={"group.name": "a"}), list[UserResponse])
+    assert_type(await users.distinct(factory, cache, "email", limit=3), list[Any])
+    sums = await users.aggregate(
+        factory, cache, {"n": "count", "top": ("max", "id")}, group_by="email", having={"n": 1}
+    )
+    assert_type(sums, list[dict[str, Any]])
     assert_type(await users.explain(cache, email="a"), Explanation)
     assert_type(await users.get_by_keys(db=session, redis=redis, keys=["a"]), list[UserResponse])
     assert_type(await users.get_by_keys(session, redis, [{"id": 1}], missing="raise"), list[UserResponse])
@@ -154,3 +163,4 @@ async def refusals(session: AsyncSession, redis: Redis) -> None:
     await users.update_multi(db=session, redis=redis, items=[(1, UserCreate(email="a"))])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType, reportCallIssue]
     await users.delete_multi(db=session, redis=redis, keys=[1], missing="x")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await users.get_multi(db=session, redis=redis, limit="10")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    ReadOptions(total="all")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
