@@ -8,11 +8,13 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Sequence
 from contextvars import Context
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from fastrdb.errors import CacheClosed
 
 from .store import Command, Reply
+
+LOOK_S: Final = 5.0  # how long a primary that has stepped down, and closes nothing, may go unnoticed
 
 
 class Bound(ABC):
@@ -32,13 +34,19 @@ class Bound(ABC):
 
     async def _keep(self) -> None:
         try:
-            await self.loop.create_future()
+            while True:
+                await asyncio.sleep(LOOK_S)
+                await self.look()
         finally:
             try:
                 await self.close()
             except asyncio.CancelledError:  # a loop that shuts down cancels what closes, too, maybe before it began
                 await self.close()
                 raise
+
+    @abstractmethod
+    async def look(self) -> None:
+        """Leave servers that are no longer the primaries they were: one that steps down may keep its connections."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -79,16 +79,7 @@ class ClusterStore(BoundStore[Nodes]):
         Raises:
             ValueError: Another scheme, or a wrong value in the URL.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in SCHEMES or parts.path.strip("/") not in ("", "0"):
-            raise ValueError("a cluster's URL is redis+cluster://host:port,host:port; it has no databases")
-        credentials, at, hosts = parts.netloc.rpartition("@")
-        scheme = parts.scheme.removesuffix("+cluster")
-        each = [
-            parse_url(urlunsplit((scheme, credentials + at + host, "", parts.query, ""))) for host in hosts.split(",")
-        ]
-        seeds = [(str(one.get("host", "127.0.0.1")), int(one.get("port", _PORT))) for one in each]
-        settings = {name: value for name, value in each[0].items() if name not in ("host", "port", "db")}
+        seeds, settings = parse_cluster_url(url)
         return partial(cls, seeds, settings, timeout_s=timeout_s, epoch=epoch)
 
     def __repr__(self) -> str:
@@ -123,3 +114,19 @@ class ClusterStore(BoundStore[Nodes]):
     def post(self, commands: Sequence[Command], *, bulk: bool = False) -> Awaitable[list[Reply]]:
         """Enqueue commands now, in order on each node; awaiting the replies is optional."""
         return CallTrip(self._here(), bulk, commands).start()
+
+
+def parse_cluster_url(url: str) -> tuple[list[Address], dict[str, Any]]:
+    """Give the addresses of a cluster's URL, and the settings of its connections.
+
+    Raises:
+        ValueError: Another scheme, a database, or a wrong value.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES or parts.path.strip("/") not in ("", "0"):
+        raise ValueError("a cluster's URL is redis+cluster://host:port,host:port; it has no databases")
+    credentials, at, hosts = parts.netloc.rpartition("@")
+    scheme = parts.scheme.removesuffix("+cluster")
+    each = [parse_url(urlunsplit((scheme, credentials + at + host, "", parts.query, ""))) for host in hosts.split(",")]
+    seeds = [(str(one.get("host", "127.0.0.1")), int(one.get("port", _PORT))) for one in each]
+    return seeds, {name: value for name, value in each[0].items() if name not in ("host", "port", "db")}

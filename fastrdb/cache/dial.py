@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
@@ -92,14 +92,15 @@ class Dialer:
             ServerRefused: The protocol cannot work on this server.
         """
 
-        async def greeted(wire: Wire) -> Server:
+        async def greeted() -> Server:
+            wire = await self._open()
             try:
                 return Server(wire, await self._handshake(wire))
             except BaseException:
                 wire.drop(partial(CacheClosed, "the handshake failed"))
                 raise
 
-        return await self._in_time(greeted)
+        return await self._in_time(greeted())
 
     async def ask(self, commands: Iterable[tuple[bytes | int, ...]]) -> list[Any]:
         """Ask over a connection of its own, whatever the server is; the replies may be errors of redis-py.
@@ -108,18 +109,19 @@ class Dialer:
             CacheUnavailable: Nobody answered in time, or the server does not take the credentials.
         """
 
-        async def asked(wire: Wire) -> list[Any]:
+        async def asked() -> list[Any]:
+            wire = await self._open()
             try:
                 return await wire.ask(commands)
             finally:
                 wire.drop(partial(CacheClosed, "it was asked"))
 
-        return await self._in_time(asked)
+        return await self._in_time(asked())
 
-    async def _in_time(self, use: Callable[[Wire], Awaitable[T]]) -> T:
+    async def _in_time(self, work: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await use(await self._open())
+                return await work
         except CacheError:
             raise
         except TimeoutError:
@@ -137,6 +139,23 @@ class Dialer:
             with suppress(Exception):
                 await connection.disconnect(nowait=True)
             raise
+
+    async def same(self, server: Server) -> bool:
+        """Tell whether a server is still the primary that its handshake found, with the same history.
+
+        Raises:
+            CacheUnavailable: It did not answer in time.
+        """
+
+        async def asked() -> bool:
+            (answer,) = await server.wire.ask([(b"INFO", b"replication")])
+            if isinstance(answer, Exception):
+                return True  # it may not be asked
+            info = _parse_info(answer)
+            history = info.get("master_replid", "").encode()
+            return info.get("role", "master") == "master" and server.epoch.endswith(history)
+
+        return await self._in_time(asked())
 
     async def _handshake(self, wire: Wire) -> bytes:
         """Look at the server, name ourselves, load the scripts: one round trip."""
@@ -166,8 +185,11 @@ class Dialer:
                 raise unavailable(answer)
             info |= _parse_info(answer)
         _check_settings(info, self.follows)
-        if epoch := info.get("run_id") or self._epoch:
-            return epoch.encode()
+        if run := info.get("run_id"):
+            # A primary that was a replica meanwhile may lack writes, in the same run: its history has another name.
+            return f"{run} {info.get('master_replid', '')}".encode()
+        if self._epoch:
+            return self._epoch.encode()
         raise ServerRefused(
             "this user may not read the server's run id: grant it INFO (ACL: +info), or pass epoch=, a text "
             "that you change whenever Redis comes back with older data"

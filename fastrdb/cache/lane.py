@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from itertools import chain
@@ -129,6 +130,15 @@ class Lane:
                 await asyncio.wait([connecting])
         if self._wire is None:
             raise self._refusal()
+
+    async def look(self, same: Callable[[Wire], Awaitable[bool]]) -> None:
+        """Give the connection up if its server is not the same any more; one that is slow just now stays."""
+        wire = self._wire
+        if wire is None:
+            return
+        with suppress(CacheError):
+            if not await same(wire):
+                wire.lose(redis_errors.ConnectionError("the server is not the primary any more that it was"))
 
     async def aclose(self, failure: Failure | None = None) -> None:
         """Close the connection; who waits gets ``CacheClosed``, or another failure."""

@@ -64,6 +64,14 @@ class Node:
             self._nodes.rename()
         return server.wire
 
+    async def look(self) -> None:
+        """Leave a server that has stepped down."""
+        for lane in (self.small, self.bulk):
+            await lane.look(self._same)
+
+    async def _same(self, wire: Wire) -> bool:
+        return await self._dialer.same(Server(wire, self.run))
+
     async def close(self, failure: Failure | None = None) -> None:
         """Close both lanes."""
         await asyncio.gather(self.small.aclose(failure), self.bulk.aclose(failure))
@@ -260,6 +268,10 @@ class Nodes(Bound):
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.fail(failure)
+
+    async def look(self) -> None:
+        """Leave servers that have stepped down."""
+        await asyncio.gather(*(node.look() for node in self._nodes.values()))
 
     async def close(self) -> None:
         """Close all lanes."""

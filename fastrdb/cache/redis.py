@@ -114,6 +114,14 @@ class _Pair(Bound):
             other.leave(redis_errors.ConnectionError("the server was replaced by another one"))
         return server.wire
 
+    async def look(self) -> None:
+        """Leave a server that has stepped down."""
+        for lane in (self.small, self.bulk):
+            await lane.look(self._same)
+
+    async def _same(self, wire: Wire) -> bool:
+        return await self._dialer.same(Server(wire, self.epoch))
+
     async def close(self) -> None:
         """Close both."""
         await asyncio.gather(self.small.aclose(), self.bulk.aclose())

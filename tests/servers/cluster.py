@@ -1,4 +1,4 @@
-"""A cluster of Valkey servers: three masters that share the slots, and replicas where a test wants them."""
+"""A cluster of Valkey servers: three masters that share the slots, and one replica."""
 
 import time
 from collections import Counter
@@ -20,84 +20,96 @@ READY_S = 30.0
 
 
 class Cluster:
-    """A private cluster on free ports.
+    """Three masters that share the slots, and a replica of one of them, on free ports.
+
+    A test may move slots and kill, pause and swap nodes: :meth:`settle` mends it for the next one.
 
     Attributes:
-        masters: The servers that got the slots at first, in the order of these.
-        replicas: Those that follow them, the first the first.
-        url: ``redis+cluster://HOST:PORT,…`` of the masters.
+        servers: All nodes.
+        url: ``redis+cluster://HOST:PORT,…`` of all nodes.
     """
 
-    flavour = "valkey cluster"
+    flavour = "cluster"
 
-    def __init__(self, masters: Sequence[RedisServer], replicas: Sequence[RedisServer]) -> None:
-        self.masters, self.replicas = list(masters), list(replicas)
-        self.version, self.source = self.masters[0].version, self.masters[0].source
+    def __init__(self, servers: Sequence[RedisServer]) -> None:
+        self.servers = list(servers)
+        self.version, self.source = servers[0].version, servers[0].source
+        self.url = f"redis+cluster://{','.join(map(address, servers))}"
 
     @classmethod
-    def start(cls, replicas: int = 0, *options: str) -> "Cluster":
-        """Start it, with replicas of the first masters, and wait until all nodes agree that it works."""
-        with ThreadPoolExecutor(MASTERS + replicas) as pool:
-            servers = list(pool.map(lambda _: start_node(*options), range(MASTERS + replicas)))
-        cluster = cls(servers[:MASTERS], servers[MASTERS:])
+    def start(cls) -> "Cluster":
+        """Start it, and wait until all nodes agree that it works."""
+        with ThreadPoolExecutor(MASTERS + 1) as pool:
+            cluster = cls(list(pool.map(lambda _: start_node(), range(MASTERS + 1))))
         try:
             cluster._join()
+            cluster.settle()
         except BaseException:
             cluster.stop()
             raise
         return cluster
 
-    @property
-    def servers(self) -> list[RedisServer]:
-        """All nodes."""
-        return [*self.masters, *self.replicas]
-
-    @property
-    def url(self) -> str:
-        """``redis+cluster://HOST:PORT,HOST:PORT,…``."""
-        return f"redis+cluster://{','.join(address(server) for server in self.masters)}"
-
     def _join(self) -> None:
-        for number, server in enumerate(self.masters):
+        *masters, replica = self.servers
+        for number, server in enumerate(masters):
             first, last = (SLOTS * at // MASTERS for at in (number, number + 1))
             say(server, "CLUSTER", "ADDSLOTSRANGE", first, last - 1)
             say(server, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        host, port = address(masters[0]).split(":")
         for server in self.servers[1:]:
-            host, port = address(self.masters[0]).split(":")
-            say(server, "CLUSTER", "MEET", host, port, bus_port(self.masters[0]))
+            say(server, "CLUSTER", "MEET", host, port, bus_port(masters[0]))
         wait_until(lambda: all(len(nodes_seen(server)) == len(self.servers) for server in self.servers))
-        for replica, master in zip(self.replicas, self.masters, strict=False):
-            name = say(master, "CLUSTER", "MYID").decode()
-            wait_until(lambda replica=replica, name=name: any(name in line for line in nodes_seen(replica)))
-            say(replica, "CLUSTER", "REPLICATE", name)
-        wait_until(lambda: all(self.works_for(server) for server in self.servers))
-        wait_until(lambda: all(in_step(replica) for replica in self.replicas))
+        say(replica, "CLUSTER", "REPLICATE", name_of(masters[0]))
 
-    def works_for(self, server: RedisServer) -> bool:
-        """Whether a node says that all slots are served."""
-        return b"cluster_state:ok" in say(server, "CLUSTER", "INFO")
-
-    def owner(self, key: bytes) -> RedisServer:
-        """The server that has a key."""
-        slot = say(self.masters[0], "CLUSTER", "KEYSLOT", key)
+    def settle(self) -> None:
+        """Start who is dead, wake who is paused, and wait until all agree, and the replica has all of its master."""
         for server in self.servers:
-            for first, last, (_, port, *_), *_ in say(server, "CLUSTER", "SLOTS"):
-                if first <= slot <= last:
-                    return next(each for each in self.servers if address(each).endswith(f":{port}"))
+            server.resume()
+            if not server.alive:
+                server.restart()
+        wait_until(self._is_whole)
+
+    def _is_whole(self) -> bool:
+        seen = [glance(server) for server in self.servers]
+        masters = [role for _, (role, *_), _, _ in seen].count(b"master")
+        agree = len({str(slots) for *_, slots, _ in seen}) == 1
+        works = all(b"cluster_state:ok" in state for state, *_ in seen)
+        return (
+            masters == MASTERS and agree and works and not any(b"master_link_status:down" in link for *_, link in seen)
+        )
+
+    @property
+    def masters(self) -> list[RedisServer]:
+        """Those who are masters now."""
+        return [server for server in self.servers if server.alive and role(server) == b"master"]
+
+    @property
+    def replica(self) -> RedisServer:
+        """The one that is none."""
+        return next(server for server in self.servers if server.alive and role(server) != b"master")
+
+    @property
+    def backed(self) -> RedisServer:
+        """The master that has the replica."""
+        port = say(self.replica, "ROLE")[2]
+        return next(server for server in self.servers if address(server).endswith(f":{port}"))
+
+    def owner(self, key: bytes, *, asked: RedisServer | None = None) -> RedisServer:
+        """The server that has a key, as some node sees it."""
+        asked = asked or self.servers[-1]
+        slot = say(asked, "CLUSTER", "KEYSLOT", key)
+        for first, last, (_, port, *_), *_ in say(asked, "CLUSTER", "SLOTS"):
+            if first <= slot <= last:
+                return next(each for each in self.servers if address(each).endswith(f":{port}"))
         raise AssertionError(f"nobody has slot {slot}")
 
     def clean(self) -> None:
-        """Empty it for the next test."""
-        for server in self.servers:
+        """Mend it and empty it for the next test."""
+        self.settle()
+        for server in self.masters:
             with client(server.url) as connection:
-                if connection.role()[0] == b"master":
-                    connection.flushall()
-                    connection.script_flush()
-
-    @property
-    def alive(self) -> bool:
-        """Whether all of its processes exist."""
-        return all(server.alive for server in self.servers)
+                connection.flushall()
+                connection.script_flush()
 
     def forbidden_calls(self) -> Counter[str]:
         """What its nodes were made to do and should not have been."""
@@ -109,7 +121,7 @@ class Cluster:
             server.stop()
 
 
-def start_node(*options: str) -> RedisServer:
+def start_node() -> RedisServer:
     """A server that is to be a node; the port of its bus is a free one, too."""
     for _ in range(5):
         try:
@@ -117,7 +129,7 @@ def start_node(*options: str) -> RedisServer:
                 "valkey",
                 *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
                 *("--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-replica-validity-factor", "0"),
-                *("--repl-diskless-sync-delay", "0", *options),
+                *("--repl-diskless-sync-delay", "0"),
             )
         except ServerUnavailable as failure:  # somebody was faster at one of the ports
             last = failure
@@ -126,9 +138,20 @@ def start_node(*options: str) -> RedisServer:
 
 def say(server: RedisServer, *command: Any) -> Any:
     """Send one command; the reply as the server gives it."""
-    with redis.Redis.from_url(server.url, protocol=2, socket_timeout=5) as connection:
-        connection.response_callbacks.clear()
+    with plain(server) as connection:
         return connection.execute_command(*command)
+
+
+def role(server: RedisServer) -> bytes:
+    """``b"master"`` or ``b"slave"``."""
+    found: bytes = say(server, "ROLE")[0]
+    return found
+
+
+def name_of(server: RedisServer) -> str:
+    """Its name in the cluster."""
+    name: str = say(server, "CLUSTER", "MYID").decode()
+    return name
 
 
 def address(server: RedisServer) -> str:
@@ -147,10 +170,19 @@ def nodes_seen(server: RedisServer) -> list[str]:
     return [line for line in lines if "handshake" not in line and "noaddr" not in line]
 
 
-def in_step(replica: RedisServer) -> bool:
-    """Whether a replica has all that its master has."""
-    with client(replica.url) as connection:
-        return dict(connection.info("replication")).get("master_link_status") == "up"
+def glance(server: RedisServer) -> list[Any]:
+    """What a node says of the cluster, of its role, of the slots and of its replication."""
+    with plain(server) as connection, connection.pipeline(transaction=False) as pipeline:
+        for command in (("CLUSTER", "INFO"), ("ROLE",), ("CLUSTER", "SLOTS"), ("INFO", "replication")):
+            pipeline.execute_command(*command)
+        return pipeline.execute()
+
+
+def plain(server: RedisServer) -> redis.Redis:
+    """A client that gives replies as they come."""
+    connection = redis.Redis.from_url(server.url, protocol=2, socket_timeout=5)
+    connection.response_callbacks.clear()
+    return connection
 
 
 def wait_until(holds: Any) -> None:

@@ -7,13 +7,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
+from tests.servers.cluster import Cluster
 from tests.servers.errors import ServerUnavailable
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.pgbouncer import PgBouncerServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 
-Server = MariaDBServer | PostgresServer | PgBouncerServer | RedisServer
+Server = Cluster | MariaDBServer | PostgresServer | PgBouncerServer | RedisServer
 
 POSTGRES_URL = os.environ.get("FASTRDB_TEST_POSTGRES_URL")
 MYSQL_URL = os.environ.get("FASTRDB_TEST_MYSQL_URL")
@@ -22,7 +23,9 @@ FLAVOURS = ("given",) if REDIS_URL else ("valkey", "redis7")
 
 
 def start(name: str) -> Server:
-    """Start, or reach, the server *name*: ``postgres``, ``mariadb`` or one of FLAVOURS."""
+    """Start, or reach, the server *name*: ``postgres``, ``mariadb``, ``cluster`` or one of FLAVOURS."""
+    if name == "cluster":
+        return Cluster.start()
     if name == "postgres":
         return PostgresServer.given(POSTGRES_URL) if POSTGRES_URL else PostgresServer.start()
     if name == "mariadb":
@@ -79,6 +82,16 @@ class Fleet:
         assert isinstance(server, MariaDBServer)
         return server
 
+    def cluster(self) -> Cluster:
+        """The run's cluster: three masters, one replica.
+
+        Raises:
+            ServerUnavailable: There is none, for each who asks.
+        """
+        server = self.server("cluster")
+        assert isinstance(server, Cluster)
+        return server
+
     def redis(self, flavour: str) -> RedisServer:
         """The run's server of that flavour.
 
@@ -120,7 +133,7 @@ class Fleet:
 
     def forbidden_calls(self) -> Counter[str]:
         """What all servers of the run were made to do and should not have been."""
-        servers = [server for server in self.running() if isinstance(server, RedisServer)]
+        servers = [server for server in self.running() if isinstance(server, RedisServer | Cluster)]
         return sum((server.forbidden_calls() for server in servers), start=self._stopped_calls)
 
     def stop(self) -> None:
