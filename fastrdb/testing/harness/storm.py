@@ -7,12 +7,14 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from random import Random
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
+from redis.exceptions import RedisClusterException, RedisError
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only
@@ -231,7 +233,8 @@ async def evict(sky: Sky, redis: Redis | RedisCluster) -> None:
         await asyncio.sleep(sky.random.expovariate(sky.weather.evict_per_s))
         await sky.storm()
         if (key := sky.victim()) is not None:
-            await redis.eval(_EVICT, 1, key)
+            with suppress(RedisError, RedisClusterException, OSError):  # a server that is away
+                await redis.eval(_EVICT, 1, key)
 
 
 def plain_client(url: str) -> Redis | RedisCluster:
