@@ -119,12 +119,13 @@ class Lane:
             self._wire.lose(cause)
 
     async def open(self) -> None:
-        """Connect, unless that is done.
+        """Connect, unless that is done; at once, however often it failed before.
 
         Raises:
             CacheError: It cannot be reached, or is refused.
         """
         if self._wire is None and not self._closed:
+            self._not_before = 0.0
             self._connect()
             if (connecting := self._connecting) is not None:
                 await asyncio.wait([connecting])

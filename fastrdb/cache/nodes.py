@@ -101,6 +101,7 @@ class Nodes(Bound):
         self._owners: list[Node | None] = []
         self._places: dict[tuple[bytes, ...], dict[Node, tuple[bytes, ...]]] = {}
         self._waiting: list[Waiting] = []
+        self._fresh: list[Waiting] = []
         self._wanted = asyncio.Event()
         self._refusal: Failure | None = None
         self._refreshing: asyncio.Task[None] | None = None
@@ -163,10 +164,19 @@ class Nodes(Bound):
 
     # -- drawing it anew
 
-    def wait(self, waiting: Waiting) -> None:
-        """Let somebody go on when the map has been drawn (again)."""
+    def wait(self, waiting: Waiting, *, fresh: bool = False) -> None:
+        """Let somebody go on when the map has been drawn (again).
+
+        Args:
+            fresh: By an attempt that begins from now on, however many have failed: readers elsewhere may have found
+                the nodes again, and a writer that did not try would leave old values to them.
+        """
         if self.closed:
             waiting.fail(partial(CacheClosed, "the cache was closed"))
+        elif fresh:
+            self._fresh.append(waiting)
+            self._wanted.set()
+            self.refresh()
         elif self._refusal is not None:
             waiting.fail(self._refusal)  # it was just tried
         else:
@@ -182,25 +192,29 @@ class Nodes(Bound):
 
     async def _refresh(self) -> None:
         pause_s = _BACKOFF_S
-        while not await self._drawn():
+        while not await self._drawn() or self._fresh:
             await asyncio.sleep(_BACKOFF_S)
             self._wanted.clear()
             self._refusal = None
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), pause_s)
+            if not self._fresh and not self._waiting:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), pause_s)
             pause_s = min(2 * pause_s, _MAX_BACKOFF_S)
 
     async def _drawn(self) -> bool:
         """Draw the map and connect to all who are on it; tell whether all answered."""
+        fresh, self._fresh = self._fresh, []
         try:
             self._adopt(await self._view())
             if self.ready:
                 self._go_on()
+            self._waiting += fresh
             opened = await asyncio.gather(*(node.small.open() for node in self._nodes.values()), return_exceptions=True)
             if (refused := next((each for each in opened if isinstance(each, ServerRefused)), None)) is not None:
                 raise refused
         except CacheError as error:
             self._refusal = partial(copied, error)
+            self._waiting += [each for each in fresh if each not in self._waiting]
             self._fail_waiting(self._refusal)
             return False
         self.ready = True
@@ -276,6 +290,7 @@ class Nodes(Bound):
     async def close(self) -> None:
         """Close all lanes."""
         self.closed = True
+        self._waiting += self._fresh
         self._fail_waiting(partial(CacheClosed, "the cache was closed"))
         if (refreshing := self._refreshing) is not None:
             refreshing.cancel()

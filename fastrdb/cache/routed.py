@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
+from fastrdb.errors import CacheUnavailable
+
 from . import scripts
 from .requests import Batch, Call, Owner
 from .store import Command, Reply
-from .wire import fail, unavailable
+from .wire import Failure, fail, unavailable
 
 _ASKING = scripts.pack((b"ASKING",))
 
@@ -49,10 +51,32 @@ class NodeBatch(Batch):
                 fail(future, partial(unavailable, errors[0]))
 
 
+class Unsent(CacheUnavailable):
+    """There was no connection: the commands have certainly not run."""
+
+
 class NodeCall(Call):
     """Commands for one node. Its errors stand among the replies: that of one command says nothing of another."""
 
-    __slots__ = ()
+    __slots__ = ("_is_sent",)
+
+    def __init__(self, owner: Owner, commands: Sequence[Command], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(owner, commands, loop)
+        self._is_sent = False
+
+    def packed(self) -> bytes:
+        """Give the bytes to send."""
+        self._is_sent = True
+        return super().packed()
+
+    def fail(self, failure: Failure) -> None:
+        """Fail; with ``Unsent`` if another attempt is safe."""
+        error = failure()
+        if not self._is_sent and isinstance(error, CacheUnavailable):
+            unsent = Unsent(*error.args)
+            unsent.__cause__ = error.__cause__
+            error = unsent
+        fail(self.future, lambda: error)
 
     def _settle(self) -> None:
         if not self.future.done():
@@ -74,6 +98,7 @@ class AskingCall(NodeCall):
 
     def packed(self) -> bytes:
         """Give the bytes to send."""
+        self._is_sent = True
         due = [scripts.request(self._commands[at], by_text=self._repeated) for at in self._due]
         return b"".join([_ASKING + request for request in due])
 

@@ -15,7 +15,7 @@ from fastrdb.errors import CacheError
 from .lane import Lane, copied
 from .nodes import Node, Nodes
 from .protocol import Cell
-from .routed import AskingCall
+from .routed import AskingCall, Unsent
 from .store import Command, Found, Get, Reply, keys_of
 from .wire import Failure, fail, unavailable
 
@@ -190,6 +190,7 @@ class CallTrip(Trip[list[Reply]]):
         self._commands = commands
         self._replies: list[Any] = [None] * len(commands)
         self._due: Sequence[int] = range(len(commands))
+        self._retried = False
         self._asked: dict[int, Node] = {}  # the node that the slot of a command is being moved to
         self._parts: list[tuple[list[int], asyncio.Future[list[Reply]]]] = []
 
@@ -218,7 +219,7 @@ class CallTrip(Trip[list[Reply]]):
         left: list[int] = []
         for due, part in self._parts:
             if (failure := part.exception()) is not None:
-                self.fail(partial(copied, cast("CacheError", failure)))
+                self._lost(failure)
                 return
             for at, reply in zip(due, part.result(), strict=True):
                 self._replies[at] = reply
@@ -229,6 +230,29 @@ class CallTrip(Trip[list[Reply]]):
             self._follow()
         else:
             self.future.set_result(self._replies)
+
+    def _lost(self, failure: BaseException) -> None:
+        """Try anew once, if nothing that was due has run; a node may have been found again just now."""
+        parts = [part.exception() for _, part in self._parts]
+        if not self._retried and all(isinstance(each, Unsent | None) for each in parts):
+            self._retried = True
+            done = [at for due, part in self._parts if part.exception() is None for at in due]
+            for due, part in self._parts:
+                if part.exception() is None:
+                    for at, reply in zip(due, part.result(), strict=True):
+                        self._replies[at] = reply
+            self._due = [at for at in self._due if at not in done or isinstance(self._replies[at], Exception)]
+            self._nodes.wait(self, fresh=True)
+        elif isinstance(failure, Unsent):
+            self.fail(partial(unavailable, failure.__cause__ or failure))
+        else:
+            self.fail(partial(copied, cast("CacheError", failure)))
+
+    def _go(self) -> None:
+        if self._nodes.ready and not self._nodes.closed:
+            self.send()
+        else:
+            self._nodes.wait(self, fresh=True)
 
     def _follow(self) -> None:
         """Go where the nodes pointed; an error that is no hint ends it all."""
