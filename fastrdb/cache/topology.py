@@ -59,7 +59,7 @@ def view_of(info: bytes, slots: Sequence[Any], asked: Address, remap: Remap | No
         address = known, int(port)
         owner = Master(bytes(name), remap(address) if remap is not None else address)
         owners[first : last + 1] = [owner] * (last + 1 - first)
-    told = dict(line.partition(b":")[::2] for line in info.splitlines())
+    told = {name: value for name, _, value in (line.partition(b":") for line in info.splitlines())}
     return View(int(told.get(b"cluster_current_epoch", 0)), told.get(b"cluster_state") == b"ok", tuple(owners))
 
 

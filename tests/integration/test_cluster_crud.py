@@ -142,7 +142,7 @@ def test_no_read_is_stale_through_failovers(postgres_url: str, cluster: Cluster,
             steps.pop(reads)()
             seen.append(replace(report, writes=report.writes.copy(), cache=report.cache.copy()))
 
-    report = run(Scenario(postgres_url, cluster_url, reads=6_000, limit_s=40, readers=2, writers=2), watch)
+    report = run(Scenario(postgres_url, cluster_url, reads=4_500, limit_s=40, readers=2, writers=2), watch)
     assert report.stale == 0, report
     assert len(seen) == 2
     assert report.reads > seen[1].reads, report
