@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from redis.asyncio.cluster import ClusterNode, RedisCluster
@@ -47,7 +48,7 @@ def valkey_url(cluster_url: str) -> str:
 async def test_lists_and_counts_follow_writes(world: World) -> None:
     """A second process sees each write in rows, lists and counts that it has cached."""
     crud, other = world.crud, world.another_cache()
-    given = {"db": world.factory, "redis": other, "group_id": 1}
+    given: dict[str, Any] = {"db": world.factory, "redis": other, "group_id": 1}
     for _ in range(2):
         assert [user.name for user in await crud.get_multi(**given)] == ["Ann", "Bob"]
         assert await crud.count(**given) == 2
@@ -62,7 +63,7 @@ async def test_a_bare_client_is_taken(world: World, cluster: Cluster) -> None:
     """A RedisCluster as ``redis`` is as good as a cache: its readers see what the writers of another one change."""
     host, port = address(cluster.masters[0]).split(":")
     async with RedisCluster(startup_nodes=[ClusterNode(host, int(port))]) as client:
-        given = {"db": world.factory, "redis": client, "id": ANN}
+        given: dict[str, Any] = {"db": world.factory, "redis": client, "id": ANN}
         assert (await world.crud.get(**given)).name == "Ann"
         await world.crud.update(db=world.factory, redis=world.cache, obj_in=named("new"), id=ANN)
         assert (await world.crud.get(**given)).name == "new"

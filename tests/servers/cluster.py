@@ -123,17 +123,12 @@ class Cluster:
 
 def start_node() -> RedisServer:
     """A server that is to be a node; the port of its bus is a free one, too."""
-    for _ in range(5):
-        try:
-            return RedisServer.start(
-                "valkey",
-                *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
-                *("--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-replica-validity-factor", "0"),
-                *("--repl-diskless-sync-delay", "0"),
-            )
-        except ServerUnavailable as failure:  # somebody was faster at one of the ports
-            last = failure
-    raise last
+    return RedisServer.start(
+        "valkey",
+        *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
+        *("--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-replica-validity-factor", "0"),
+        *("--repl-diskless-sync-delay", "0"),
+    )
 
 
 def say(server: RedisServer, *command: Any) -> Any:
@@ -161,7 +156,8 @@ def address(server: RedisServer) -> str:
 
 def bus_port(server: RedisServer) -> str:
     """Where its cluster bus listens."""
-    return say(server, "CONFIG", "GET", "cluster-port")[1].decode()
+    port: str = say(server, "CONFIG", "GET", "cluster-port")[1].decode()
+    return port
 
 
 def nodes_seen(server: RedisServer) -> list[str]:
@@ -175,7 +171,8 @@ def glance(server: RedisServer) -> list[Any]:
     with plain(server) as connection, connection.pipeline(transaction=False) as pipeline:
         for command in (("CLUSTER", "INFO"), ("ROLE",), ("CLUSTER", "SLOTS"), ("INFO", "replication")):
             pipeline.execute_command(*command)
-        return pipeline.execute()
+        found: list[Any] = pipeline.execute()
+        return found
 
 
 def plain(server: RedisServer) -> redis.Redis:
