@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from tests.blocking import watched_loops
+from tests.servers.cluster import Cluster
 from tests.servers.errors import ServerUnavailable
 from tests.servers.fleet import FLAVOURS, POSTGRES_MAJORS, Fleet
 from tests.servers.mariadb import MariaDBServer
@@ -38,6 +39,8 @@ def shared_servers(item: pytest.Function) -> Iterator[str]:
         yield "pgbouncer"
     if "mariadb" in item.fixturenames:
         yield "mariadb"
+    if "cluster" in item.fixturenames:
+        yield "cluster"
     if "redis_server" in item.fixturenames:
         yield str(item.callspec.params["redis_server"])
     if "valkey_server" in item.fixturenames:
@@ -102,7 +105,7 @@ def failing_in_one_line() -> Iterator[None]:
 
 
 @contextmanager
-def held_to_promises(server: RedisServer) -> Iterator[RedisServer]:
+def held_to_promises(server: RedisServer | Cluster) -> Iterator[RedisServer | Cluster]:
     """Fail the test in which a server was told to walk or drop a key space."""
     before = server.forbidden_calls()
     yield server
@@ -229,6 +232,21 @@ def valkey_url(valkey_server: RedisServer) -> Iterator[str]:
     valkey_server.clean()
     with held_to_promises(valkey_server):
         yield valkey_server.url
+
+
+@pytest.fixture(scope="session")
+def cluster(fleet: Fleet) -> Cluster:
+    """The run's cluster of three masters and one replica."""
+    with failing_in_one_line():
+        return fleet.cluster()
+
+
+@pytest.fixture
+def cluster_url(cluster: Cluster) -> Iterator[str]:
+    """A whole and empty cluster of three masters and one replica."""
+    cluster.clean()
+    with held_to_promises(cluster):
+        yield cluster.url
 
 
 @pytest.fixture

@@ -60,6 +60,10 @@ class Breaker:
         self._become(State.HALF_OPEN)
         return True
 
+    def hurry(self) -> None:
+        """Let the next one who asks try at once: there is reason to believe that things have changed."""
+        self._until = self._clock()
+
     def succeeded(self) -> None:
         """Note an answer."""
         self._failures, self._pause_s = 0, self._first_s

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from redis.asyncio import Redis, RedisCluster
 
 from ..errors import CacheClosed, CacheError, ConfigurationError, RedisRefused
+from .cluster import SCHEMES, ClusterStore
 from .memory import MemoryStore
 from .protocol import ALL_PARTS, Parts, random_name
 from .redis import RedisStore
@@ -28,7 +29,7 @@ HOLD_MS = 3_000
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 1.0
 
 # The only module state: all cruds that are given one client share one Cache.
-_caches: WeakKeyDictionary[Redis, Cache] = WeakKeyDictionary()
+_caches: WeakKeyDictionary[Redis | RedisCluster, Cache] = WeakKeyDictionary()
 
 
 class Cache:
@@ -89,7 +90,8 @@ class Cache:
         """Give a cache on the server at *url*, or in this process for ``memory://``.
 
         Args:
-            url: ``redis://``, ``rediss://`` or ``unix://`` as redis-py takes them, or ``memory://``.
+            url: ``redis://``, ``rediss://`` or ``unix://`` as redis-py takes them; ``redis+cluster://`` or
+                ``rediss+cluster://`` with the addresses of some nodes, separated by commas; or ``memory://``.
             prefix: Leads every key; use one for each database that shares the server.
             timeout_s: How long a read or a write waits for the server, in seconds.
             hold_s: How long a write's hold lasts when its writer dies, in seconds; renewed while a COMMIT hangs.
@@ -109,15 +111,17 @@ class Cache:
             cache._memory = memory
             return cache
         try:
-            make = RedisStore.factory_from_url(url, timeout_s=timeout_s, epoch=epoch)
+            make = store_factory(url, timeout_s=timeout_s, epoch=epoch)
         except ValueError as error:
-            raise ConfigurationError("url: use redis://, rediss://, unix:// or memory://") from error
+            raise ConfigurationError(
+                "url: use redis://, rediss://, unix://, redis+cluster://, rediss+cluster:// or memory://"
+            ) from error
         return cls(make, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, parts=parts)
 
     @classmethod
     def from_client(
         cls,
-        client: Redis,
+        client: Redis | RedisCluster,
         *,
         prefix: str = "",
         timeout_s: float = 1.0,
@@ -126,11 +130,21 @@ class Cache:
         on_unreachable: OnUnreachable = "proceed",
         parts: Parts = ALL_PARTS,
     ) -> Cache:
-        """Give a cache with its own connections, made with the settings of a ``redis.asyncio.Redis``.
+        """Give a cache with its own connections, made with the settings of a client.
 
         Closing the client closes nothing here. Arguments and errors as in ``from_url``.
+
+        Args:
+            client: A ``redis.asyncio.Redis``, that of ``Sentinel.master_for`` too, or a ``redis.asyncio.RedisCluster``.
+
+        Raises:
+            RedisRefused: It is something else, or reads from replicas.
         """
-        make = RedisStore.factory_from_client(client, timeout_s=timeout_s, epoch=epoch)
+        make: Callable[[], Store]
+        if isinstance(client, RedisCluster):
+            make = ClusterStore.factory_from_client(client, timeout_s=timeout_s, epoch=epoch)
+        else:
+            make = RedisStore.factory_from_client(client, timeout_s=timeout_s, epoch=epoch)
         return cls(make, prefix=prefix, hold_ms=round(hold_s * 1000), on_unreachable=on_unreachable, parts=parts)
 
     @property
@@ -254,6 +268,17 @@ class _Bound:
         self.courier: asyncio.Task[None] | None = None
 
 
+def store_factory(url: str, *, timeout_s: float, epoch: str | None = None) -> Callable[[], Store]:
+    """Give what builds stores on the server, or the cluster, at a URL.
+
+    Raises:
+        ValueError: Another scheme, or a wrong value in the URL.
+    """
+    if url.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
+        return ClusterStore.factory_from_url(url, timeout_s=timeout_s, epoch=epoch)
+    return RedisStore.factory_from_url(url, timeout_s=timeout_s, epoch=epoch)
+
+
 def resolve(redis: object) -> Cache | None:
     """Give the cache that a ``redis`` argument means; ``None`` for an explicit ``None``.
 
@@ -262,16 +287,14 @@ def resolve(redis: object) -> Cache | None:
     """
     if redis is None or isinstance(redis, Cache):
         return redis
-    if isinstance(redis, Redis):
+    if isinstance(redis, Redis | RedisCluster):
         found = _caches.get(redis)
         if found is None:
             found = _caches[redis] = Cache.from_client(redis)
         return found
-    if isinstance(redis, RedisCluster):
-        raise RedisRefused("redis: a RedisCluster; clusters are not supported yet, pass a redis.asyncio.Redis")
     raise RedisRefused(
         f"redis: {type(redis).__module__}.{type(redis).__qualname__}; "
-        "pass a redis.asyncio.Redis, a fastrdb.Cache, or None"
+        "pass a redis.asyncio.Redis or RedisCluster, a fastrdb.Cache, or None"
     )
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from redis import exceptions as redis_errors
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.sentinel import SentinelConnectionPool
 
 from fastrdb.errors import CacheClosed, CacheError, CacheUnavailable, ServerRefused
 
 from .scripts import SCRIPTS
 from .wire import Wire, unavailable
+
+T = TypeVar("T")
 
 _OLDEST: Final = 7
 _NAME: Final = "fastrdb"
@@ -57,9 +60,18 @@ class Dialer:
         pool: Whose server, credentials, TLS and database are used.
         timeout_s: Seconds for the whole of connecting and the handshake.
         epoch: What stands for the server's run id where INFO is not permitted.
+        follows: Another dial finds the primary: a replica counts as out of reach. So it is with a Sentinel's pool.
+
+    Attributes:
+        follows: As given.
     """
 
-    def __init__(self, pool: ConnectionPool, timeout_s: float, epoch: str | None) -> None:
+    def __init__(
+        self, pool: ConnectionPool, timeout_s: float, epoch: str | None, *, follows: bool | None = None
+    ) -> None:
+        if follows is None:
+            follows = isinstance(pool, SentinelConnectionPool) and pool.is_master
+        self.follows = follows
         self._pool = pool  # Sentinel's connections refer to it weakly
         self._timeout_s, self._epoch = timeout_s, epoch
         self._settings: Mapping[str, Any] = MappingProxyType(_settings(pool.connection_kwargs, timeout_s))
@@ -79,14 +91,37 @@ class Dialer:
             CacheUnavailable: Nobody answered in time, or the server does not take the credentials.
             ServerRefused: The protocol cannot work on this server.
         """
+
+        async def greeted() -> Server:
+            wire = await self._open()
+            try:
+                return Server(wire, await self._handshake(wire))
+            except BaseException:
+                wire.drop(partial(CacheClosed, "the handshake failed"))
+                raise
+
+        return await self._in_time(greeted())
+
+    async def ask(self, commands: Iterable[tuple[bytes | int, ...]]) -> list[Any]:
+        """Ask over a connection of its own, whatever the server is; the replies may be errors of redis-py.
+
+        Raises:
+            CacheUnavailable: Nobody answered in time, or the server does not take the credentials.
+        """
+
+        async def asked() -> list[Any]:
+            wire = await self._open()
+            try:
+                return await wire.ask(commands)
+            finally:
+                wire.drop(partial(CacheClosed, "it was asked"))
+
+        return await self._in_time(asked())
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
         try:
             async with asyncio.timeout(self._timeout_s):
-                wire = await self._open()
-                try:
-                    return Server(wire, await self._handshake(wire))
-                except BaseException:
-                    wire.drop(partial(CacheClosed, "the handshake failed"))
-                    raise
+                return await work
         except CacheError:
             raise
         except TimeoutError:
@@ -104,6 +139,23 @@ class Dialer:
             with suppress(Exception):
                 await connection.disconnect(nowait=True)
             raise
+
+    async def same(self, server: Server) -> bool:
+        """Tell whether a server is still the primary that its handshake found, with the same history.
+
+        Raises:
+            CacheUnavailable: It did not answer in time.
+        """
+
+        async def asked() -> bool:
+            (answer,) = await server.wire.ask([(b"INFO", b"replication")])
+            if isinstance(answer, Exception):
+                return True  # it may not be asked
+            info = _parse_info(answer)
+            history = info.get("master_replid", "").encode()
+            return info.get("role", "master") == "master" and server.epoch.endswith(history)
+
+        return await self._in_time(asked())
 
     async def _handshake(self, wire: Wire) -> bytes:
         """Look at the server, name ourselves, load the scripts: one round trip."""
@@ -132,9 +184,12 @@ class Dialer:
             if isinstance(answer, Exception):
                 raise unavailable(answer)
             info |= _parse_info(answer)
-        _check_settings(info)
-        if epoch := info.get("run_id") or self._epoch:
-            return epoch.encode()
+        _check_settings(info, self.follows)
+        if run := info.get("run_id"):
+            # A primary that was a replica meanwhile may lack writes, in the same run: its history has another name.
+            return f"{run} {info.get('master_replid', '')}".encode()
+        if self._epoch:
+            return self._epoch.encode()
         raise ServerRefused(
             "this user may not read the server's run id: grant it INFO (ACL: +info), or pass epoch=, a text "
             "that you change whenever Redis comes back with older data"
@@ -158,12 +213,14 @@ def _parse_info(answer: bytes) -> dict[str, str]:
     return {name: value for name, colon, value in (line.partition(":") for line in lines) if colon}
 
 
-def _check_settings(info: Mapping[str, str]) -> None:
+def _check_settings(info: Mapping[str, str], follows: bool) -> None:
     version = info.get("redis_version", "")
     major = version.partition(".")[0]
     if major.isdecimal() and int(major) < _OLDEST:
         raise ServerRefused(f"Redis {version} is too old: use Redis {_OLDEST} or newer, or Valkey")
     if info.get("role", "master") != "master":
+        if follows:
+            raise unavailable(redis_errors.ConnectionError("this server is a replica, and a primary was expected"))
         raise ServerRefused("this Redis is a replica: give the cache a client of the primary")
     if info.get("maxmemory_policy") == "volatile-ttl":
         raise ServerRefused(

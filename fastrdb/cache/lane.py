@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from itertools import chain
@@ -33,12 +34,27 @@ class Lane:
     Args:
         dial: Opens a connection.
         timeout_s: Seconds from a call to its reply.
+        batch, call: How reads are asked for together, and commands.
+        on_trouble: Called when the connection was lost, or could not be opened.
+
+    Attributes:
+        shared: Reads that nobody cancels, which are enqueued and not yet sent: others may wait for them, too.
     """
 
-    def __init__(self, dial: Dial, timeout_s: float) -> None:
+    def __init__(
+        self,
+        dial: Dial,
+        timeout_s: float,
+        *,
+        batch: type[Batch] = Batch,
+        call: type[Call] = Call,
+        on_trouble: Callable[[], None] | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._context = Context()  # callbacks are no caller's: they keep no context variables alive
         self._dial, self._timeout_s = dial, timeout_s
+        self._batch, self._call, self._on_trouble = batch, call, on_trouble
+        self.shared: dict[tuple[bytes, ...], asyncio.Future[Found]] = {}
         self._pid = os.getpid()
         self._closed = False
         self._wire: Wire | None = None
@@ -62,9 +78,9 @@ class Lane:
             self._first()
         return future
 
-    def post(self, commands: Sequence[Command]) -> asyncio.Future[list[Reply]]:
+    def post(self, commands: Sequence[Command], kind: type[Call] | None = None) -> asyncio.Future[list[Reply]]:
         """Send commands now, or as soon as there is a connection."""
-        call = Call(self, commands, self._loop)
+        call = (kind or self._call)(self, commands, self._loop)
         if self._closed:
             call.fail(partial(CacheClosed, "the cache was closed"))
         elif not commands:
@@ -104,10 +120,33 @@ class Lane:
         if self._wire is not None:
             self._wire.lose(cause)
 
-    async def aclose(self) -> None:
-        """Close the connection; who waits gets ``CacheClosed``."""
+    async def open(self) -> None:
+        """Connect, unless that is done; at once, however often it failed before.
+
+        Raises:
+            CacheError: It cannot be reached, or is refused.
+        """
+        if self._wire is None and not self._closed:
+            self._breaker.hurry()
+            self._connect()
+            if (connecting := self._connecting) is not None:
+                await asyncio.wait([connecting])
+        if self._wire is None:
+            raise self._refusal()
+
+    async def look(self, same: Callable[[Wire], Awaitable[bool]]) -> None:
+        """Give the connection up if its server is not the same any more; one that is slow just now stays."""
+        wire = self._wire
+        if wire is None:
+            return
+        with suppress(CacheError):
+            if not await same(wire):
+                wire.lose(redis_errors.ConnectionError("the server is not the primary any more that it was"))
+
+    async def aclose(self, failure: Failure | None = None) -> None:
+        """Close the connection; who waits gets ``CacheClosed``, or another failure."""
         self._closed = True
-        closed = partial(CacheClosed, "the cache was closed")
+        closed = failure or partial(CacheClosed, "the cache was closed")
         if self._timer is not None:
             self._timer.cancel()
         if (connecting := self._connecting) is not None:
@@ -135,9 +174,11 @@ class Lane:
             self._connect()
         elif not self._flying and (self._new or self._again):
             new, self._new, again, self._again = self._new, [], self._again, []
-            batches = [*gather(self, self._since, new)]
+            if self.shared:
+                self.shared = {}
+            batches = [*gather(self, self._since, new, kind=self._batch)]
             if again:
-                batches += gather(self, self._since, again, last_try=True)
+                batches += gather(self, self._since, again, last_try=True, kind=self._batch)
             self._flying = len(batches)
             self._wire.send(b"".join([batch.packed() for batch in batches]), batches)
 
@@ -156,9 +197,10 @@ class Lane:
         try:
             self._wire = await self._dial()
         except CacheError as error:
-            self._refusal = partial(_copy, error)
+            self._refusal = partial(copied, error)
             self._breaker.failed()
             self._fail_waiting(self._refusal)
+            self._trouble()
         else:
             self._wire.on_lost = self._lost
             self._breaker.succeeded()
@@ -173,6 +215,11 @@ class Lane:
         self._wire = None
         if self._new or self._again:
             self._connect()
+        self._trouble()
+
+    def _trouble(self) -> None:
+        if self._on_trouble is not None and not self._closed:
+            self._on_trouble()
 
     def _tell(self, answers: bool) -> None:
         if answers:
@@ -182,7 +229,7 @@ class Lane:
 
     def _fail_waiting(self, failure: Failure) -> None:
         waiting, queued = [*self._again, *self._new], self._queued
-        self._again, self._new, self._queued = [], [], []
+        self._again, self._new, self._queued, self.shared = [], [], [], {}
         for future, _, _ in waiting:
             fail(future, failure)
         for call in queued:
@@ -226,6 +273,7 @@ class Lane:
         if wire is not None:
             wire.drop(failure)  # whatever it still answers would go to the wrong requests
         self._flying = 0
+        self._trouble()
 
     def _after_fork(self) -> None:
         """Start anew in a child process. The parent's socket is kept: closing it could say goodbye for it."""
@@ -235,7 +283,8 @@ class Lane:
         self._flying = 0
 
 
-def _copy(error: CacheError) -> CacheError:
+def copied(error: CacheError) -> CacheError:
+    """Give an error of the same text: each who waited gets one of their own."""
     copy = type(error)(*error.args)
     copy.__cause__ = error.__cause__
     return copy

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from .protocol import MAX_LISTED
 
-# What another program left under a key, a list or a hash perhaps, counts as nothing there, and is replaced.
+# What another program left under a key, a list or a hash perhaps, counts as nothing there, and is replaced. Any other
+# error ends the script: a user who may not call GET must not take holds for nothing.
 GET = """
+local function text(reply)
+  if type(reply) == 'string' then return reply end
+  if reply and not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err) end
+  return false
+end
+
 local function get(key)
-  local cell = redis.pcall('GET', key)
-  return type(cell) == 'string' and cell
+  return text(redis.pcall('GET', key))
 end
 """
 
@@ -184,7 +190,7 @@ return cell
 
 # GETRANGE: what is claimed is often a list that has just become stale, and need not be copied to be replaced.
 CLAIM = """
-local head = redis.pcall('GETRANGE', KEYS[1], 0, 1)
+local head = text(redis.pcall('GETRANGE', KEYS[1], 0, 1))
 if head == '"!' or head == '"?' then
   local cell = get(KEYS[1])
   if cell ~= ARGV[1] then return cell end

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from contextvars import Context
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import redis.asyncio
 from redis import exceptions as redis_errors
 
-from fastrdb.errors import CacheClosed, RedisRefused
+from fastrdb.errors import RedisRefused
 
+from .bound import Bound, BoundStore
 from .dial import Dialer, Server
 from .lane import Lane
+from .requests import Call, FollowingCall
 from .store import Command, Found, Reply
 from .wire import Wire
 
 
-class RedisStore:
+class RedisStore(BoundStore["_Pair"]):
     """A store on a Redis (7 or newer) or Valkey server.
 
     It opens two connections when they are first needed, one for small values and one for large ones, and
@@ -35,13 +34,8 @@ class RedisStore:
     """
 
     def __init__(self, pool: redis.asyncio.ConnectionPool, *, timeout_s: float = 1.0, epoch: str | None = None) -> None:
-        if timeout_s <= 0:
-            raise ValueError(f"timeout_s must be positive, not {timeout_s}")
-        self._timeout_s = timeout_s
+        super().__init__(timeout_s)
         self._dialer = Dialer(pool, timeout_s, epoch)
-        self._bound: _Bound | None = None
-        self._inherited: list[_Bound] = []
-        self._closed = False
 
     @classmethod
     def factory_from_client(
@@ -73,11 +67,6 @@ class RedisStore:
     def __repr__(self) -> str:
         return f"<RedisStore on {self._dialer.where}>"
 
-    @property
-    def epoch(self) -> bytes:
-        """The run id of the server that answers now; empty before the first connection."""
-        return self._bound.epoch if self._bound is not None else b""
-
     def read(self, entry: bytes, tokens: tuple[bytes, ...], *, bulk: bool = False) -> Awaitable[Found]:
         """Read an entry and the tokens of its scopes, sharing the round trip with others.
 
@@ -91,10 +80,6 @@ class RedisStore:
             bound = self._bind()
         return (bound.bulk if bulk else bound.small).read(entry, tokens)
 
-    async def run(self, commands: Sequence[Command], *, bulk: bool = False) -> list[Reply]:
-        """Run commands in one round trip. Raises as ``read`` does; some of the commands may have run."""
-        return await self.post(commands, bulk=bulk)
-
     def post(self, commands: Sequence[Command], *, bulk: bool = False) -> Awaitable[list[Reply]]:
         """Enqueue commands now; awaiting the replies is optional."""
         bound = self._bound
@@ -102,44 +87,19 @@ class RedisStore:
             bound = self._bind()
         return (bound.bulk if bulk else bound.small).post(commands)
 
-    async def aclose(self) -> None:
-        """Close the connections; what waits for a reply gets ``CacheClosed``."""
-        self._closed = True
-        bound = self._bound
-        if bound is None or bound.pid != os.getpid() or bound.loop.is_closed():
-            return
-        if bound.loop is asyncio.get_running_loop():
-            bound.keeper.cancel()
-            await asyncio.wait([bound.keeper])
-        else:
-            bound.loop.call_soon_threadsafe(bound.keeper.cancel)
-
-    def _bind(self) -> _Bound:
-        if self._closed:
-            raise CacheClosed("the cache was closed")
-        if (old := self._bound) is not None:
-            if old.pid != os.getpid():
-                self._inherited.append(old)
-            elif not old.loop.is_closed():
-                raise CacheClosed("this store belongs to another event loop, still open: build one per loop")
-        self._bound = bound = _Bound(self._dialer, self._timeout_s)
-        weakref.finalize(self, _abandon, bound).atexit = False
-        return bound
+    def _open(self) -> _Pair:
+        return _Pair(self._dialer, self._timeout_s)
 
 
-class _Bound:
-    """What belongs to one event loop: the lanes, and the task that closes them when the loop ends."""
+class _Pair(Bound):
+    """The two lanes of one event loop."""
 
     def __init__(self, dialer: Dialer, timeout_s: float) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.pid = os.getpid()
-        self.epoch = b""
+        super().__init__()
         self._dialer = dialer
-        self.small = Lane(self._dial_small, timeout_s)
-        self.bulk = Lane(self._dial_bulk, timeout_s)
-        self.keeper = self.loop.create_task(self._keep(), name="fastrdb-keeper", context=Context())
-        # A loop that is closed without cancelling its tasks: nothing is lost, so nothing is logged.
-        cast("Any", self.keeper)._log_destroy_pending = False
+        call = FollowingCall if dialer.follows else Call
+        self.small = Lane(self._dial_small, timeout_s, call=call)
+        self.bulk = Lane(self._dial_bulk, timeout_s, call=call)
 
     async def _dial_small(self) -> Wire:
         return self._note(await self._dialer.dial(), self.bulk)
@@ -154,21 +114,14 @@ class _Bound:
             other.leave(redis_errors.ConnectionError("the server was replaced by another one"))
         return server.wire
 
-    async def _keep(self) -> None:
-        try:
-            await self.loop.create_future()
-        finally:
-            try:
-                await self._close()
-            except asyncio.CancelledError:  # a loop that shuts down cancels what closes, too, maybe before it began
-                await self._close()
-                raise
+    async def look(self) -> None:
+        """Leave a server that has stepped down."""
+        for lane in (self.small, self.bulk):
+            await lane.look(self._same)
 
-    async def _close(self) -> None:
+    async def _same(self, wire: Wire) -> bool:
+        return await self._dialer.same(Server(wire, self.epoch))
+
+    async def close(self) -> None:
+        """Close both."""
         await asyncio.gather(self.small.aclose(), self.bulk.aclose())
-
-
-def _abandon(bound: _Bound) -> None:
-    """Close the connections of a store that nobody has any more."""
-    if bound.pid == os.getpid() and not bound.loop.is_closed():
-        bound.loop.call_soon_threadsafe(bound.keeper.cancel)

@@ -100,15 +100,17 @@ class Batch:
         self._owner.landed()
 
 
-def gather(owner: Owner, since: float, waiters: Iterable[Waiter], *, last_try: bool = False) -> Iterator[Batch]:
+def gather(
+    owner: Owner, since: float, waiters: Iterable[Waiter], *, last_try: bool = False, kind: type[Batch] = Batch
+) -> Iterator[Batch]:
     """Cut reads into batches; who was cancelled is left out, and one read's keys stay together."""
-    batch = Batch(owner, since, last_try)
+    batch = kind(owner, since, last_try)
     for waiter in waiters:
         if waiter[0].done():
             continue
         if not batch.has_room_for(waiter):
             yield batch
-            batch = Batch(owner, since, last_try)
+            batch = kind(owner, since, last_try)
         batch.add(waiter)
     if batch.waiters:
         yield batch
@@ -176,7 +178,19 @@ class Call:
             if not self.future.done():
                 self.future.set_result(list(map(scripts.reply, self._commands, self._replies)))
         elif isinstance(error, redis_errors.ReadOnlyError):
-            self.fail(partial(ServerRefused, "this Redis is a replica: give the cache a client of the primary"))
+            self.fail(self._demoted(error))
             self._owner.leave_soon(error)
         else:
             self.fail(partial(unavailable, error))
+
+    def _demoted(self, error: Exception) -> Failure:
+        return partial(ServerRefused, "this Redis is a replica: give the cache a client of the primary")
+
+
+class FollowingCall(Call):
+    """The same, where another dial finds the new primary: a server that has become a replica is out of reach."""
+
+    __slots__ = ()
+
+    def _demoted(self, error: Exception) -> Failure:
+        return partial(unavailable, error)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypeVar
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 
 from ..cache.cache import Cache, resolve
 from ..cache.reads import Ask, Loaded, miss
@@ -62,13 +62,13 @@ class SmartCache:
         namespace: str,
         ttl: Seconds | None = None,
         *,
-        redis: Redis | Cache | None = None,
+        redis: Redis | RedisCluster | Cache | None = None,
         key_prefix: str = "",
         enable_compression: bool = False,
         compression_threshold: int = 1024,
         track_stats: bool = True,
         default_ttl: Seconds | None = None,
-        redis_client: Redis | Cache | None = None,
+        redis_client: Redis | RedisCluster | Cache | None = None,
     ) -> None:
         given_ttl, given_redis = _one("ttl", ttl, default_ttl), _one("redis", redis, redis_client)
         self.namespace, self.key_prefix = check_namespace(namespace), check_prefix(key_prefix)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -29,7 +29,7 @@ class Unset(Enum):
 
 
 UNSET: Final = Unset.UNSET
-MaybeRedis: TypeAlias = "Redis | Cache | Unset | None"
+MaybeRedis: TypeAlias = "Redis | RedisCluster | Cache | Unset | None"
 MaybeDatabase: TypeAlias = "Database | None"
 Filters: TypeAlias = "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None"
 

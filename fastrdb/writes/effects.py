@@ -39,6 +39,7 @@ class CacheEffects:
         self._complete = False
         self._asked: Awaitable[list[Reply]] | None = None
         self._asked_ms = 0.0
+        self._epoch = b""
         self._to_note: dict[bytes, bytes | None] = {}
         self._noted: dict[bytes, Cell] = {}
         self._payloads: dict[bytes, bytes] = {}
@@ -99,6 +100,7 @@ class CacheEffects:
             commands.append(HoldTable(any_key, all_key, writer, hold_ms, *listed, parts))
         commands += [HoldCell(key, writer, hold_ms) for key in self._held if key not in self._touched.all_of]
         self._asked_ms = time.monotonic() * 1000
+        self._epoch = self.cache.store.epoch  # that of the tokens to note: a failover since then makes them another's
         if self.through:
             self._to_note = self._tokens_to_note()
             for key, seen in self._to_note.items():
@@ -249,7 +251,7 @@ class CacheEffects:
         if parts.through_listed and not self._touched.confirmed(through.listed, through.tokens[0], all_cell):
             self.cache.stats.count("not stored: the template is not confirmed yet")
             return None
-        stamps, epoch = through.stamps, self.cache.store.epoch
+        stamps, epoch = through.stamps, self._epoch or self.cache.store.epoch
         # A stamp under tokens that nobody has had yet is not worth remembering.
         header = stamps.stamp(cells, epoch) if fresh else stamps.headers(cells, epoch).value
         return header + payload if header is not None else None

@@ -118,3 +118,14 @@ def test_it_never_stays_shut(steps: list[str]) -> None:
     assert found.allows()
     found.succeeded()
     assert [found.allows(), found.allows(), found.state] == [True, True, State.CLOSED]
+
+
+def test_who_knows_better_need_not_wait() -> None:
+    """Where there is reason to believe that things have changed, the next one tries at once."""
+    clock = Clock()
+    found, _ = breaker(clock)
+    for _ in range(3):
+        found.failed()
+    assert not found.allows()
+    found.hurry()
+    assert [found.allows(), found.allows()] == [True, False]

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 
+from tests.servers.cluster import Cluster
 from tests.servers.errors import ServerUnavailable
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.pgbouncer import PgBouncerServer
@@ -14,7 +15,7 @@ from tests.servers.postgres import PostgresServer
 from tests.servers.programs import postgres_of_wheel
 from tests.servers.redis import RedisServer
 
-Server = MariaDBServer | PostgresServer | PgBouncerServer | RedisServer
+Server = Cluster | MariaDBServer | PostgresServer | PgBouncerServer | RedisServer
 
 POSTGRES_URL = os.environ.get("FASTRDB_TEST_POSTGRES_URL")
 MYSQL_URL = os.environ.get("FASTRDB_TEST_MYSQL_URL")
@@ -24,9 +25,11 @@ FLAVOURS = ("given",) if REDIS_URL else ("valkey", "redis7")
 
 
 def start(name: str) -> Server:
-    """Start, or reach, the server *name*: ``postgres``, one of POSTGRES_MAJORS, ``mariadb`` or one of FLAVOURS."""
+    """Start, or reach, a server: ``postgres``, one of POSTGRES_MAJORS, ``mariadb``, ``cluster`` or one of FLAVOURS."""
     if name in POSTGRES_MAJORS:
         return PostgresServer.start(postgres_of_wheel(POSTGRES_MAJORS[name]))
+    if name == "cluster":
+        return Cluster.start()
     if name == "postgres":
         return PostgresServer.given(POSTGRES_URL) if POSTGRES_URL else PostgresServer.start()
     if name == "mariadb":
@@ -83,6 +86,16 @@ class Fleet:
         assert isinstance(server, MariaDBServer)
         return server
 
+    def cluster(self) -> Cluster:
+        """The run's cluster: three masters, one replica.
+
+        Raises:
+            ServerUnavailable: There is none, for each who asks.
+        """
+        server = self.server("cluster")
+        assert isinstance(server, Cluster)
+        return server
+
     def redis(self, flavour: str) -> RedisServer:
         """The run's server of that flavour.
 
@@ -124,7 +137,7 @@ class Fleet:
 
     def forbidden_calls(self) -> Counter[str]:
         """What all servers of the run were made to do and should not have been."""
-        servers = [server for server in self.running() if isinstance(server, RedisServer)]
+        servers = [server for server in self.running() if isinstance(server, RedisServer | Cluster)]
         return sum((server.forbidden_calls() for server in servers), start=self._stopped_calls)
 
     def stop(self) -> None:

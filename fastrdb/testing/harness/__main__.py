@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument(
         "--postgres", required=True, metavar="URL", help="postgresql+asyncpg://…, where schemas may be made"
     )
-    found.add_argument("--redis", required=True, metavar="URL", help="redis://…")
+    found.add_argument("--redis", required=True, metavar="URL", help="redis://…, or redis+cluster://…")
     found.add_argument(
         "--subject",
         action="append",

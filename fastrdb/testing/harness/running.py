@@ -14,7 +14,6 @@ from multiprocessing.connection import Connection, wait
 from random import Random
 from typing import Any
 
-from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastrdb.errors import FastRDBError
@@ -22,7 +21,7 @@ from fastrdb.errors import FastRDBError
 from . import truth
 from .builtin import Builtin
 from .scenario import Report, Scenario
-from .storm import sweep
+from .storm import plain_client, sweep
 from .subject import Subject
 from .worker import News, Orders, work
 
@@ -80,7 +79,7 @@ async def _tear_down(scenario: Scenario, schema: str, keys: set[bytes]) -> None:
         await truth.tear_down(engine, schema)
     finally:
         await engine.dispose()
-    async with Redis.from_url(scenario.redis) as redis:
+    async with plain_client(scenario.redis) as redis:
         await sweep(redis, list(keys))
 
 

@@ -73,7 +73,8 @@ class Scenario:
 
     Attributes:
         postgres: SQLAlchemy URL of a database, ``postgresql+asyncpg://…``, where schemas and triggers may be made.
-        redis: URL of a Redis or Valkey server. Nothing but the run's own keys is touched there.
+        redis: URL of a Redis or Valkey server or a cluster, as ``Cache.from_url`` takes it. Nothing but the run's own
+            keys is touched there.
         subjects: What is read and written, each a module's function without arguments that builds a ``Subject``; the
             processes get them in turn, so that two of them are the old and the new code of a deploy. By default, a
             table of the harness's own.

@@ -6,16 +6,20 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from random import Random
 from typing import Any, TypeVar
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+from redis.exceptions import RedisClusterException, RedisError
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only
 
+from fastrdb.cache.cluster import SCHEMES, parse_cluster_url
 from fastrdb.cache.store import Command, Fill, Found, Get, HoldTable, Release, ReleaseTable, Reply, Store
 
 from .scenario import Scenario
@@ -221,19 +225,29 @@ async def cut(sky: Sky, connection: AsyncConnection, name: str) -> None:
     await asyncio.Event().wait()
 
 
-async def evict(sky: Sky, redis: Redis) -> None:
+async def evict(sky: Sky, redis: Redis | RedisCluster) -> None:
     """Delete cells at random for ever, as a plain client that knows nothing of the cache; holds are left."""
-    script: Callable[..., Awaitable[Any]] = redis.register_script(_EVICT)
     if not sky.weather.evict_per_s:
         await asyncio.Event().wait()
     while True:
         await asyncio.sleep(sky.random.expovariate(sky.weather.evict_per_s))
         await sky.storm()
         if (key := sky.victim()) is not None:
-            await script(keys=[key])
+            with suppress(RedisError, RedisClusterException, OSError):  # a server that is away
+                await redis.eval(_EVICT, 1, key)
 
 
-async def sweep(redis: Redis, keys: Sequence[bytes]) -> None:
+def plain_client(url: str) -> Redis | RedisCluster:
+    """Give a client of redis-py for a URL that ``Cache.from_url`` takes."""
+    if not url.startswith(SCHEMES):
+        return Redis.from_url(url)
+    seeds, settings = parse_cluster_url(url)
+    if settings.pop("connection_class", None) is not None:
+        settings["ssl"] = True
+    return RedisCluster(startup_nodes=[ClusterNode(*seed) for seed in seeds], **settings)
+
+
+async def sweep(redis: Redis | RedisCluster, keys: Sequence[bytes]) -> None:
     """Delete what a run has left behind."""
     for start in range(0, len(keys), 500):
         await redis.unlink(*keys[start : start + 500])

@@ -15,15 +15,13 @@ from multiprocessing.connection import Connection
 from random import Random
 from typing import Any, NamedTuple
 
-from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from fastrdb.cache.cache import Cache
-from fastrdb.cache.redis import RedisStore
+from fastrdb.cache.cache import Cache, store_factory
 
 from .reading import Found, Reader
 from .scenario import Scenario, Stale
-from .storm import Sky, StormyStore, cut, evict, make_statements_late
+from .storm import Sky, StormyStore, cut, evict, make_statements_late, plain_client
 from .subject import Subject
 from .truth import Truth
 from .writing import Writer
@@ -122,7 +120,7 @@ class _Worker:
         os._exit(self._news.failure is not None)
 
     def _stormy_cache(self) -> Cache:
-        make = RedisStore.factory_from_url(self._scenario.redis, timeout_s=TIMEOUT_S)
+        make = store_factory(self._scenario.redis, timeout_s=TIMEOUT_S)
         return Cache(
             lambda: StormyStore(make(), self._sky),
             prefix=self._orders.prefix,
@@ -161,7 +159,7 @@ class _Worker:
         return [
             *(reader.judge_batches(truth, self._scenario.batch, weather.cancelled, self._count) for _ in range(LANES)),
             reader.keep_old_snapshots(self._sky.storm),
-            evict(self._sky, Redis.from_url(self._scenario.redis)),
+            evict(self._sky, plain_client(self._scenario.redis)),
         ]
 
     async def _writing(self, engine: AsyncEngine) -> list[Coroutine[Any, Any, None]]:
