@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from fastrdb.cache.cache import Cache
 from fastrdb.db.sessions import SessionFactory
-from fastrdb.errors import NotFound, UniqueViolation
+from fastrdb.errors import BatchRefused, NotFound, UniqueViolation
 
 from .storm import GATE, Gate, Sky
 from .subject import Row, Subject
@@ -71,7 +71,7 @@ class Writer:
         """Write, and take what several writers of few rows do to each other."""
         try:
             await way()
-        except (NotFound, UniqueViolation, Rollback):
+        except (BatchRefused, NotFound, UniqueViolation, Rollback):
             return False
         except DBAPIError as error:
             if not _expected(error):
