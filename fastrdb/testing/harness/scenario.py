@@ -20,6 +20,11 @@ WAYS = {
     "committed_by_caller": 1.0,  # commit=False
     "by_itself": 1.0,  # AUTOCOMMIT
     "many": 0.5,  # create_multi
+    "upserted": 0.6,  # upsert and upsert_multi
+    "patched": 0.4,  # patch
+    "several": 0.5,  # update_multi and delete_multi
+    "by_condition": 0.4,  # update_where and delete_where
+    "plain": 0.6,  # an attribute of an instance, in a watched session
     "invalidated": 0.2,  # invalidate and clear
     "bound": 0.2,  # in a session that is bound to a connection
 }

@@ -9,12 +9,14 @@ from itertools import count
 from typing import Any
 
 from asyncpg import InternalClientError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.orm.exc import StaleDataError
 
 from fastrdb.cache.cache import Cache
 from fastrdb.db.sessions import SessionFactory
 from fastrdb.errors import BatchRefused, NotFound, UniqueViolation
+from fastrdb.writes.watching import watch
 
 from .storm import GATE, Gate, Sky
 from .subject import Row, Subject
@@ -53,6 +55,8 @@ class Writer:
     ) -> None:
         self._subject, self._cache, self._sky, self._random = subject, cache, sky, sky.random
         self._sessions, self._committing = sessions, committing
+        self._watched = async_sessionmaker(sessions.kw["bind"])
+        watch(self._watched, cache)
         self._marks = count(1 + life * MARKS)
         self.done: Counter[str] = Counter()
 
@@ -172,6 +176,53 @@ class Writer:
         subject = self._subject
         rows = [subject.create(self._random, key, next(self._marks)) for key in self._keys(2)]
         await subject.crud.create_multi(self._sessions, self._cache, rows)
+
+    async def _upserted(self) -> None:
+        """One row or several, whether they are there or not."""
+        subject = self._subject
+        rows = [subject.create(self._random, key, next(self._marks)) for key in self._keys(2)]
+        if len(rows) > 1 and self._random.random() < 0.5:
+            await subject.crud.upsert_multi(self._sessions, self._cache, rows)
+        else:
+            await subject.crud.upsert(self._sessions, self._cache, rows[0])
+
+    async def _patched(self) -> None:
+        """A change of what differs."""
+        change = self._subject.change(self._random, next(self._marks))
+        await self._subject.crud.patch(self._sessions, self._cache, change, **self._named(self._key()))
+
+    async def _several(self) -> None:
+        """Rows by their keys, changed each in its own way, or deleted."""
+        crud, keys = self._subject.crud, self._keys(3)
+        if self._random.random() < 0.2:
+            await crud.delete_multi(self._sessions, self._cache, keys, missing="skip")
+            return
+        items = [(key, self._subject.change(self._random, next(self._marks))) for key in keys]
+        await crud.update_multi(self._sessions, self._cache, items, missing="skip")
+
+    async def _by_condition(self) -> None:
+        """Rows that satisfy a condition, changed alike, or deleted."""
+        crud = self._subject.crud
+        named: dict[str, Any] = {self._subject.primary_key: [self._key()]}
+        if self._random.random() < 0.2:
+            await crud.delete_where(self._sessions, self._cache, **named)
+        else:
+            change = self._subject.change(self._random, next(self._marks))
+            await crud.update_where(self._sessions, self._cache, change, **named)
+
+    async def _plain(self) -> None:
+        """An instance of a plain session, which is watched."""
+        async with self._watched() as session:
+            found = await session.get(self._subject.crud.model, self._key())
+            if found is None:
+                raise Rollback
+            change = self._subject.change(self._random, next(self._marks))
+            for name, value in change.model_dump(exclude_unset=True).items():
+                setattr(found, name, value)
+            try:
+                await session.commit()
+            except (IntegrityError, StaleDataError):  # another row has its key; somebody has deleted it
+                raise Rollback from None
 
     async def _invalidated(self) -> None:
         """By hand: one row, the table, or all."""
