@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 
 import pytest
@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from fastrdb import CacheClosed, CheckViolation, NotFound, UniqueViolation
+from fastrdb.testing.faults import Proxy
 from tests.commits import (
     ABSENT,
     COMMITTING,
@@ -100,66 +101,17 @@ async def test_busy_commit_is_released(sqlite_url: str, valkey_url: str) -> None
 async def cut_after_commit(world: World) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
     """Sessions over a proxy that hands COMMIT on and then hangs up, so that its answer is lost."""
     target = make_url(world.url)
-    links: set[asyncio.Task[None]] = set()
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: Callable[[bytes], bool]) -> None:
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-            if cut(data):
-                return
-
-    async def link(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection(target.host, target.port)
-        asked = asyncio.Event()
-
-        def is_commit(data: bytes) -> bool:
-            if b"COMMIT" in data:
-                asked.set()
-            return False
-
-        pumps = [pump(reader, back, is_commit), pump(there, Lost(writer, asked), lambda data: asked.is_set())]
-        tasks = [asyncio.create_task(each) for each in pumps]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        writer.close()
-        back.close()
-
-    async def start(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(link(reader, writer))
-        links.add(task)
-        task.add_done_callback(links.discard)
-
-    server = await asyncio.start_server(start, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    url, world.url = world.url, target.set(port=port).render_as_string(hide_password=False)
-    engine = world.another_engine()
-    world.url = url
-    try:
-        yield async_sessionmaker(engine)
-    finally:
-        await engine.dispose()
-        server.close()
-        while links:
-            await asyncio.wait(set(links))
-
-
-class Lost:
-    """A writer that hands nothing on any more once something was asked."""
-
-    def __init__(self, writer: asyncio.StreamWriter, asked: asyncio.Event) -> None:
-        self._writer, self._asked = writer, asked
-
-    def write(self, data: bytes) -> None:
-        """Write, or lose it."""
-        if not self._asked.is_set():
-            self._writer.write(data)
-
-    async def drain(self) -> None:
-        """Wait until it is sent."""
-        await self._writer.drain()
+    assert target.host is not None
+    assert target.port is not None
+    async with Proxy.to(target.host, target.port) as proxy:
+        proxy.cut_after_reply_to = b"COMMIT"
+        url, world.url = world.url, target.set(port=proxy.port).render_as_string(hide_password=False)
+        engine = world.another_engine()
+        world.url = url
+        try:
+            yield async_sessionmaker(engine)
+        finally:
+            await engine.dispose()
 
 
 async def test_lost_commit_that_happened_is_seen(pg_world: World) -> None:

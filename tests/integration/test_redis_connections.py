@@ -5,8 +5,8 @@ import gc
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -16,57 +16,15 @@ from redis import exceptions as redis_errors
 from fastrdb.cache.redis import RedisStore
 from fastrdb.cache.store import Claim, Fill, Get, Mint
 from fastrdb.errors import CacheClosed, CacheUnavailable
+from fastrdb.testing.faults import Proxy
 from tests.servers.redis import RedisServer, client
 
 LIFE_MS = 60_000
 
 
-class Proxy:
-    """Stands between a store and its server, and can look at, cut and redirect what passes.
-
-    Attributes:
-        target: Port of the server for connections to come.
-        accepted: How many connections were opened.
-        cut_at: A connection is closed, both ways, when this passes on its way to the server.
-    """
-
-    def __init__(self, target: str) -> None:
-        self.target = port_of(target)
-        self.accepted = 0
-        self.cut_at: bytes | None = None
-        self.url = ""
-
-    @classmethod
-    @asynccontextmanager
-    async def to(cls, target: str) -> AsyncIterator["Proxy"]:
-        """Listen on a free port until the end of the block."""
-        proxy = cls(target)
-        server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
-        proxy.url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
-            yield proxy
-        finally:
-            server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        from_server, to_server = await asyncio.open_connection("127.0.0.1", self.target)
-        ways = [
-            asyncio.create_task(self._pass(reader, to_server, watched=True)),
-            asyncio.create_task(self._pass(from_server, writer, watched=False)),
-        ]
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for task in ways:
-            task.cancel()
-        await asyncio.wait(ways)
-        for each in (writer, to_server):
-            each.close()
-
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, watched: bool) -> None:
-        while data := await source.read(65_536):
-            if watched and self.cut_at is not None and self.cut_at in data:
-                return
-            sink.write(data)
+def proxy_to(url: str) -> AbstractAsyncContextManager[Proxy]:
+    """Stand before a test server."""
+    return Proxy.to("127.0.0.1", port_of(url))
 
 
 def port_of(url: str) -> int:
@@ -132,8 +90,8 @@ async def test_a_read_under_way_survives_a_killed_connection(redis_url: str) -> 
 
 async def test_a_read_is_tried_twice_and_no_more(valkey_url: str) -> None:
     """A read that loses its second connection, too, fails with the cause."""
-    async with Proxy.to(valkey_url) as proxy:
-        store = RedisStore.factory_from_url(proxy.url)()
+    async with proxy_to(valkey_url) as proxy:
+        store = RedisStore.factory_from_url(f"redis://127.0.0.1:{proxy.port}")()
         await store.read(b"entry", ())
         proxy.cut_at = b"MGET"
         cause = await refused(store.read(b"entry", ()))
@@ -146,8 +104,8 @@ async def test_a_read_is_tried_twice_and_no_more(valkey_url: str) -> None:
 
 async def test_a_call_is_never_sent_twice(valkey_url: str) -> None:
     """A call whose connection is lost fails, and is not tried again; the next one goes over a new connection."""
-    async with Proxy.to(valkey_url) as proxy:
-        store = RedisStore.factory_from_url(proxy.url)()
+    async with proxy_to(valkey_url) as proxy:
+        store = RedisStore.factory_from_url(f"redis://127.0.0.1:{proxy.port}")()
         await store.read(b"entry", ())
         proxy.cut_at = b"EVALSHA"
         await refused(store.run([Mint(b"token", b"a", LIFE_MS)]))
@@ -160,9 +118,9 @@ async def test_a_call_is_never_sent_twice(valkey_url: str) -> None:
 async def test_a_handshake_may_be_cut(valkey_url: str) -> None:
     """A connection that is closed during its handshake counts as a failed attempt."""
     for command in (b"SETINFO", b"INFO"):
-        async with Proxy.to(valkey_url) as proxy:
+        async with proxy_to(valkey_url) as proxy:
             proxy.cut_at = command
-            store = RedisStore.factory_from_url(proxy.url)()
+            store = RedisStore.factory_from_url(f"redis://127.0.0.1:{proxy.port}")()
             assert isinstance(await refused(store.read(b"x", ())), Exception)
             proxy.cut_at = None
             assert await recovered(lambda store=store: store.read(b"x", ())) == (None, ())
@@ -171,8 +129,8 @@ async def test_a_handshake_may_be_cut(valkey_url: str) -> None:
 
 async def test_many_callers_open_one_connection(valkey_url: str) -> None:
     """Whoever comes while a connection is being opened waits for it; each lane has one."""
-    async with Proxy.to(valkey_url) as proxy:
-        store = RedisStore.factory_from_url(proxy.url)()
+    async with proxy_to(valkey_url) as proxy:
+        store = RedisStore.factory_from_url(f"redis://127.0.0.1:{proxy.port}")()
         reads = [store.read(b"x", ()) for _ in range(20)]
         posts = [store.post([Mint(b"x", b"a", LIFE_MS)]) for _ in range(20)]
         bulk = [store.read(b"x", (), bulk=True) for _ in range(20)]
@@ -193,9 +151,9 @@ async def test_cancelling_who_opens_the_connection_harms_no_other(valkey_url: st
 
 async def test_a_server_that_cannot_be_reached_is_left_alone_for_a_while(valkey_url: str) -> None:
     """After a failed attempt callers are refused without one, for 50 ms and then longer, 1 s at most."""
-    async with Proxy.to(valkey_url) as proxy:
+    async with proxy_to(valkey_url) as proxy:
         proxy.cut_at = b"SETINFO"
-        store = RedisStore.factory_from_url(proxy.url)()
+        store = RedisStore.factory_from_url(f"redis://127.0.0.1:{proxy.port}")()
         for _ in range(60):
             await refused(store.read(b"x", ()))
             await asyncio.sleep(0.01)
@@ -259,11 +217,11 @@ async def test_a_restarted_server_is_another_epoch(private_redis: Callable[..., 
 async def test_both_lanes_speak_to_one_server(private_redis: Callable[..., RedisServer]) -> None:
     """When one lane reaches another server than before, the other lane leaves the old one."""
     old, new = private_redis(), private_redis()
-    async with Proxy.to(old.url) as proxy:
-        store = RedisStore.factory_from_url(proxy.url)()
+    async with proxy_to(old.url) as proxy:
+        store = RedisStore.factory_from_url(f"redis://127.0.0.1:{proxy.port}")()
         await store.run([Mint(b"token", b"old", LIFE_MS)])
         before = store.epoch
-        proxy.target = port_of(new.url)
+        proxy.target = "127.0.0.1", port_of(new.url)
         assert await store.read(b"token", (), bulk=True) == (None, ())
         assert store.epoch != before
         assert await store.read(b"token", ()) == (None, ())
