@@ -155,7 +155,7 @@ class Writer:
             return self._autocommit(statements, connection, session, place), None
         effects = effects_on(connection, place.transactions)
         fresh, before = not effects.caches, effects.transaction.writes
-        effects.transaction.named = True
+        effects.transaction.named = self.cache is not None
         try:
             answer, written = self._translated(statements, connection, session)
         except BaseException as error:

@@ -371,3 +371,19 @@ async def test_what_cannot_be_invalidated_is_refused(market: Market) -> None:
     with pytest.raises(UsageError, match="mapped class"):
         await invalidate(market.cache, Loose)
     await invalidate(None, Ware)
+
+
+@pytest.mark.parametrize("hooked", [True, False])
+async def test_a_crud_without_a_cache_in_a_watched_session(market: Market, hooked: bool) -> None:
+    """``redis=None`` in a watched session: the crud tells no cache, and the session does."""
+    told: list[object] = []
+    if hooked:
+
+        @market.wares.after_commit
+        async def tell(event: object) -> None:
+            told.append(event)
+
+    async with market.factory() as session:
+        await market.wares.update(session, None, Loose(name="quince"), id=1)
+    assert await market.ware(1) == "quince"
+    assert len(told) == hooked
