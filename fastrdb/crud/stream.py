@@ -142,7 +142,31 @@ class _Reader:
     def _fetch(self, build: Callable[[Row[Any]], T]) -> list[T]:
         assert self._result is not None
         self._check_alone()
-        return [build(row) for row in self._result.fetchmany(self._batch)]
+        self._let_come(True)
+        try:
+            return [build(row) for row in self._result.fetchmany(self._batch)]
+        finally:
+            self._let_come(False)
+
+    def _let_come(self, come: bool) -> None:
+        """Take in what MariaDB sends, or leave it in the socket: its driver keeps all that comes while nobody asks.
+
+        Not in the caller's session, whose next statement would wait for ever for its answer.
+        """
+        if (
+            not self._ours
+            or self._seen is None
+            or self._connection is None
+            or self._connection.closed
+            or self._connection.invalidated
+        ):
+            return
+        transport = getattr(self._connection.connection.driver_connection, "_transport", None)
+        if transport is not None and not transport.is_closing():
+            if come:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
 
     def _check_alone(self) -> None:
         """Raise if another statement was sent: MariaDB's driver then drops the rows that were not read yet."""
@@ -170,6 +194,7 @@ class _Reader:
         result, connection = self._result, self._connection
         if result is None or connection is None or connection.closed or connection.invalidated:
             return
+        self._let_come(True)
         if self._seen is not None and not self._disturbed() and not result.closed:
             self._abandon(result, connection)
         result.close()
