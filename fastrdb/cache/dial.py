@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
@@ -57,11 +57,18 @@ class Dialer:
         pool: Whose server, credentials, TLS and database are used.
         timeout_s: Seconds for the whole of connecting and the handshake.
         epoch: What stands for the server's run id where INFO is not permitted.
+        before_use: What is done after each handshake, before the connection is used; raising closes it.
     """
 
-    def __init__(self, pool: ConnectionPool, timeout_s: float, epoch: str | None) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        timeout_s: float,
+        epoch: str | None,
+        before_use: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._pool = pool  # Sentinel's connections refer to it weakly
-        self._timeout_s, self._epoch = timeout_s, epoch
+        self._timeout_s, self._epoch, self._before_use = timeout_s, epoch, before_use
         self._settings: Mapping[str, Any] = MappingProxyType(_settings(pool.connection_kwargs, timeout_s))
 
     @property
@@ -79,6 +86,19 @@ class Dialer:
             CacheUnavailable: Nobody answered in time, or the server does not take the credentials.
             ServerRefused: The protocol cannot work on this server.
         """
+        server = await self._shake_hands()
+        if self._before_use is None:
+            return server
+        try:
+            await self._before_use()
+            if server.wire.gone:
+                raise unavailable(redis_errors.ConnectionError("the connection was lost"))
+        except BaseException:
+            server.wire.drop(partial(CacheClosed, "the connection was not used"))
+            raise
+        return server
+
+    async def _shake_hands(self) -> Server:
         try:
             async with asyncio.timeout(self._timeout_s):
                 wire = await self._open()
