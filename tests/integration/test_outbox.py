@@ -3,12 +3,18 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy import Connection, MetaData, StaticPool, event, text
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from fastrdb import Cache, CacheUnavailable, ConfigurationError, Outbox, SessionRefused, outbox_table, watch
+from fastrdb.migrations import CreateOutboxOp, DropOutboxOp
 from tests.models import Base, User, named
 from tests.outbox import NOWHERE, TABLE, TIMEOUT_S, cache_of, cut_off, emptied, rows_of, served
 from tests.servers.process import free_port
@@ -166,6 +172,37 @@ async def test_translated_schemas_do_not_move_the_table(postgres_url: str, serve
         assert len(await rows_of(world)) == 1
 
 
+async def test_outer_transaction_leaves_its_rows(world: World) -> None:
+    """A session bound to a Connection leaves them when that connection commits."""
+    async with cut_off(world) as cache, world.engine.connect() as connection:
+        await connection.begin()
+        async with AsyncSession(connection, join_transaction_mode="create_savepoint") as session:
+            await world.crud.update(db=session, redis=cache, obj_in=named("new"), id=ANN)
+            assert await rows_of(world) == []
+        await connection.commit()
+    assert len(await rows_of(world)) == 1
+
+
+async def test_session_with_work_of_its_own_leaves_one_row(world: World) -> None:
+    """What else a session has pending is committed with the write, and its row."""
+    async with cut_off(world) as cache, world.factory() as session:
+        session.add(User(email="carl@x", name="Carl"))
+        await world.crud.update(db=session, redis=cache, obj_in=named("new"), id=ANN)
+    assert await world.stored(3) == "Carl"
+    assert len(await rows_of(world)) == 1
+
+
+async def test_write_on_another_database_leaves_nothing_there(sqlite_url: str, valkey_url: str, tmp_path: Path) -> None:
+    """The table is not looked for where it is not, and the reason is counted."""
+    async with opened(sqlite_url, valkey_url) as world:
+        elsewhere = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'elsewhere.db'}")
+        outbox = Outbox(TABLE, async_sessionmaker(elsewhere))
+        async with Cache.from_url(NOWHERE.format(free_port()), timeout_s=TIMEOUT_S, outbox=outbox) as cache:
+            await change(world, "new", cache)
+            assert cache.stats.reasons["hold: the outbox lies in another database"] == 1
+        await elsewhere.dispose()
+
+
 # Delivering.
 
 
@@ -291,6 +328,39 @@ async def test_writer_that_is_killed_loses_nothing(world: World) -> None:
     assert await world.read(cache=world.another_cache()) == STALE, "it is what lies in Redis"
     await served(world, cache_of(world), "new 2")
     await emptied(world)
+
+
+# Migrations.
+
+
+async def test_migration_creates_and_drops_the_table(database_url: str) -> None:
+    """``op.create_outbox`` makes just what ``outbox_table`` describes, and ``op.drop_outbox`` takes it away again."""
+    engine = create_async_engine(database_url)
+    metadata = MetaData()
+    outbox_table(metadata, "kept")
+
+    def migrate(connection: Connection) -> tuple[Any, Any]:
+        context = MigrationContext.configure(connection)
+        with Operations.context(context) as op:
+            op.create_outbox("kept")  # type: ignore[attr-defined]  # registered when it is imported
+            made = compare_metadata(context, metadata)
+            op.drop_outbox("kept")  # type: ignore[attr-defined]
+        return made, compare_metadata(context, metadata)
+
+    async with engine.begin() as connection:
+        made, dropped = await connection.run_sync(migrate)
+    await engine.dispose()
+    assert made == []
+    assert [difference[0] for difference in dropped] == ["add_table"]
+
+
+def test_operations_undo_each_other() -> None:
+    """Each names the other as its reverse."""
+    created = CreateOutboxOp("kept", "cache")
+    undone = created.reverse()
+    assert isinstance(undone, DropOutboxOp)
+    assert (undone.name, undone.schema) == ("kept", "cache")
+    assert isinstance(undone.reverse(), CreateOutboxOp)
 
 
 # Building one.
