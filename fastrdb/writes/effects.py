@@ -78,8 +78,8 @@ class CacheEffects:
             await self._take_holds(await self._asked, early)
         except CacheUnavailable as error:
             self.cache.stats.count("hold: unreachable")
-            self.through.clear()
             self._failed = True
+            self.through.clear()
             return error
         self._complete = True
         loop = asyncio.get_running_loop()
@@ -90,17 +90,14 @@ class CacheEffects:
         return None
 
     def write_down(self, connection: Connection) -> None:
-        """Leave in the open transaction what could not be held, for whoever reaches Redis after it.
-
-        What was held needs no such thing: nobody fills what is held, and a hold that runs out leaves no value behind.
-        """
+        """Leave in the open transaction what could not be held; what was held leaves no value behind by itself."""
         outbox = self.cache.outbox
         if not self._failed or not self._held or not isinstance(outbox, Outbox):
             return
-        if outbox.lies_in(connection):
-            outbox.write(connection, self.cache.prefix, self._with_tables(self._held))
-        else:
+        if not outbox.lies_in(connection):
             self.cache.stats.count("hold: the outbox lies in another database")
+            return
+        outbox.write(connection, self.cache.prefix, self._with_tables(self._held))
 
     async def _look_early(self) -> Sequence[Reply]:
         """Read the lists of templates before anything is held: what must not be done, for tests."""
