@@ -74,6 +74,7 @@ from .errors import (
     ValueRefused,
 )
 from .writes.dropping import invalidate
+from .writes.outbox import Outbox, outbox_table
 from .writes.watching import watch
 
 FastRDB = Crud  # the same class, for code that already says so
@@ -120,6 +121,7 @@ __all__ = [
     "Order",
     "OrderRefused",
     "OutOfRange",
+    "Outbox",
     "PaginatedResponse",
     "RLSError",
     "ReadOptions",
@@ -153,5 +155,6 @@ __all__ = [
     "ValueRefused",
     "Warmed",
     "invalidate",
+    "outbox_table",
     "watch",
 ]

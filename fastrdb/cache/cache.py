@@ -15,6 +15,7 @@ from redis.asyncio import Redis, RedisCluster
 from ..errors import CacheClosed, CacheError, ConfigurationError, RedisRefused
 from .cluster import SCHEMES, ClusterStore
 from .memory import MemoryStore
+from .outbox import Outbox, Replay
 from .protocol import ALL_PARTS, Parts, random_name
 from .redis import RedisStore
 from .stats import Stats
@@ -41,6 +42,7 @@ class Cache:
     Attributes:
         prefix: Leads every key, so that two databases on one Redis stay apart.
         on_unreachable: What a write does where Redis cannot be reached.
+        outbox: Where writes that commit without Redis leave what they could not tell it.
         stats: What the cache did, and why it did not do the rest.
         seen: The tokens that this process has seen.
         serves: Set it to ``False`` in an incident: this process then answers every read from SQL and stores nothing,
@@ -49,11 +51,12 @@ class Cache:
 
     def __init__(
         self,
-        make_store: Callable[[], Store],
+        make_store: Callable[..., Store],
         *,
         prefix: str = "",
         hold_ms: int = HOLD_MS,
         on_unreachable: OnUnreachable = "proceed",
+        outbox: Outbox | None = None,
         parts: Parts = ALL_PARTS,
     ) -> None:
         if on_unreachable not in ("proceed", "refuse"):
@@ -61,7 +64,7 @@ class Cache:
         if any(letter in "%*?[]{}" or letter.isspace() for letter in prefix):
             raise ConfigurationError(f"prefix {prefix!r}: leave out white space and any of % * ? [ ] {{ }}")
         self.prefix, self.hold_ms, self.parts = prefix, hold_ms, parts
-        self.on_unreachable = on_unreachable
+        self.on_unreachable, self.outbox = on_unreachable, outbox
         self.stats = Stats()
         self.serves = True
         self.seen = SeenTokens()
@@ -85,6 +88,7 @@ class Cache:
         max_cells: int = 100_000,
         epoch: str | None = None,
         on_unreachable: OnUnreachable = "proceed",
+        outbox: Outbox | None = None,
         parts: Parts = ALL_PARTS,
     ) -> Cache:
         """Give a cache on the server at *url*, or in this process for ``memory://``.
@@ -99,13 +103,18 @@ class Cache:
             epoch: Stands for the server's run id where INFO is not permitted. Change it after a failover.
             on_unreachable: What a write does that cannot reach Redis: ``"proceed"`` commits, and keeps its invalidation
                 until it can be delivered; ``"refuse"`` rolls back, and raises CacheUnavailable.
+            outbox: A ``fastrdb.Outbox``, in which such an invalidation is written down, too, in the transaction of its
+                write: then it is delivered by any process, also if this one is killed before.
             parts: The parts of the protocol, for tests.
 
         Raises:
-            ConfigurationError: The URL's scheme is unknown, or the prefix cannot be part of a key.
+            ConfigurationError: The URL's scheme is unknown, the prefix cannot be part of a key, or there is an outbox
+                for ``memory://``.
         """
         hold_ms = round(hold_s * 1000)
         if url.startswith("memory://"):
+            if outbox is not None:
+                raise ConfigurationError("outbox: memory:// ends with its process, and is never away; leave it out")
             memory = MemoryStore(max_cells)
             cache = cls(lambda: memory, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, parts=parts)
             cache._memory = memory
@@ -116,7 +125,7 @@ class Cache:
             raise ConfigurationError(
                 "url: use redis://, rediss://, unix://, redis+cluster://, rediss+cluster:// or memory://"
             ) from error
-        return cls(make, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, parts=parts)
+        return cls(make, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, outbox=outbox, parts=parts)
 
     @classmethod
     def from_client(
@@ -128,6 +137,7 @@ class Cache:
         hold_s: float = HOLD_MS / 1000,
         epoch: str | None = None,
         on_unreachable: OnUnreachable = "proceed",
+        outbox: Outbox | None = None,
         parts: Parts = ALL_PARTS,
     ) -> Cache:
         """Give a cache with its own connections, made with the settings of a client.
@@ -140,12 +150,13 @@ class Cache:
         Raises:
             RedisRefused: It is something else, or reads from replicas.
         """
-        make: Callable[[], Store]
+        make: Callable[..., Store]
         if isinstance(client, RedisCluster):
             make = ClusterStore.factory_from_client(client, timeout_s=timeout_s, epoch=epoch)
         else:
             make = RedisStore.factory_from_client(client, timeout_s=timeout_s, epoch=epoch)
-        return cls(make, prefix=prefix, hold_ms=round(hold_s * 1000), on_unreachable=on_unreachable, parts=parts)
+        hold_ms = round(hold_s * 1000)
+        return cls(make, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, outbox=outbox, parts=parts)
 
     @property
     def store(self) -> Store:
@@ -167,9 +178,15 @@ class Cache:
         bound = self._bound.get(loop)
         if bound is None or bound.pid != os.getpid():
             self._bound = {other: kept for other, kept in self._bound.items() if not other.is_closed()}
-            bound = self._bound[loop] = _Bound(loop, self._make_store())
+            bound = self._bound[loop] = self._bind(loop)
         self._last = bound
         return bound
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> _Bound:
+        if self.outbox is None:
+            return _Bound(loop, self._make_store())
+        replay = Replay(self.outbox, self.prefix, self._make_store)
+        return _Bound(loop, self._make_store(before_use=replay.look), replay)
 
     def exclude_others(self, database: bytes) -> None:
         """Take the lock that keeps a second process off a ``memory://`` cache of the same database.
@@ -216,22 +233,24 @@ class Cache:
     def _send_courier(self) -> None:
         bound = self._here()
         if bound.courier is None or bound.courier.done():
-            bound.courier = bound.loop.create_task(self._deliver(bound.store), context=Context())
+            bound.courier = bound.loop.create_task(self._deliver(bound), context=Context())
 
-    async def _deliver(self, store: Store) -> None:
+    async def _deliver(self, bound: _Bound) -> None:
         pause = _RETRY_FIRST_S
         while self._undelivered:
             batch = list(self._undelivered)[:1_000]
             self._under_way.update(batch)
             nobody = random_name()
             try:
-                await store.run([Release(key, nobody) for key in batch])
+                await bound.store.run([Release(key, nobody) for key in batch])
             except CacheError:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _RETRY_LAST_S)
                 continue
             self._undelivered -= self._under_way.intersection(batch)
         logger.warning("all kept invalidations are delivered")
+        if bound.replay is not None:
+            bound.replay.soon()  # to delete what was written down of them
 
     async def run(self, commands: list[Command]) -> list[Reply]:
         """Run commands on the running loop's store."""
@@ -244,6 +263,8 @@ class Cache:
         if bound is not None:
             if bound.courier is not None:
                 bound.courier.cancel()
+            if bound.replay is not None:
+                await bound.replay.aclose()
             await bound.store.aclose()
         if self._memory is not None:  # which may have a database for itself without having been asked for anything
             await self._memory.aclose()
@@ -262,8 +283,9 @@ class Cache:
 class _Bound:
     """What belongs to one event loop in one process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, store: Store) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, store: Store, replay: Replay | None = None) -> None:
         self.loop, self.store, self.pid = loop, store, os.getpid()
+        self.replay = replay
         self.flights: dict[bytes, asyncio.Future[None]] = {}
         self.courier: asyncio.Task[None] | None = None
 

@@ -37,6 +37,7 @@ class ClusterStore(BoundStore[Nodes]):
         timeout_s: Seconds from a call to its reply.
         epoch: What stands for each server's run id where its user may not call INFO.
         remap: Gives the address at which clients reach a node.
+        before_use: What is done whenever a connection was opened, before it is used; raising closes it.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class ClusterStore(BoundStore[Nodes]):
         timeout_s: float = 1.0,
         epoch: str | None = None,
         remap: Remap | None = None,
+        before_use: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(timeout_s)
+        self._before_use = before_use
         self._seeds, self._settings, self._epoch, self._remap = tuple(seeds), settings, epoch, remap
 
     @classmethod
@@ -93,7 +96,7 @@ class ClusterStore(BoundStore[Nodes]):
         connection_class = settings.pop("connection_class", None)
         named = {} if connection_class is None else {"connection_class": connection_class}
         pool: ConnectionPool = ConnectionPool(host=address[0], port=address[1], **named, **settings)
-        return Dialer(pool, self._timeout_s, self._epoch, follows=True)
+        return Dialer(pool, self._timeout_s, self._epoch, follows=True, before_use=self._before_use)
 
     def _here(self) -> Nodes:
         bound = self._bound

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
@@ -61,19 +61,26 @@ class Dialer:
         timeout_s: Seconds for the whole of connecting and the handshake.
         epoch: What stands for the server's run id where INFO is not permitted.
         follows: Another dial finds the primary: a replica counts as out of reach. So it is with a Sentinel's pool.
+        before_use: What is done after each handshake, before the connection is used; raising closes it.
 
     Attributes:
         follows: As given.
     """
 
     def __init__(
-        self, pool: ConnectionPool, timeout_s: float, epoch: str | None, *, follows: bool | None = None
+        self,
+        pool: ConnectionPool,
+        timeout_s: float,
+        epoch: str | None,
+        *,
+        follows: bool | None = None,
+        before_use: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         if follows is None:
             follows = isinstance(pool, SentinelConnectionPool) and pool.is_master
         self.follows = follows
         self._pool = pool  # Sentinel's connections refer to it weakly
-        self._timeout_s, self._epoch = timeout_s, epoch
+        self._timeout_s, self._epoch, self._before_use = timeout_s, epoch, before_use
         self._settings: Mapping[str, Any] = MappingProxyType(_settings(pool.connection_kwargs, timeout_s))
 
     @property
@@ -91,16 +98,25 @@ class Dialer:
             CacheUnavailable: Nobody answered in time, or the server does not take the credentials.
             ServerRefused: The protocol cannot work on this server.
         """
+        server = await self._in_time(self._greet())
+        if self._before_use is None:
+            return server
+        try:
+            await self._before_use()
+            if server.wire.gone:
+                raise unavailable(redis_errors.ConnectionError("the connection was lost"))
+        except BaseException:
+            server.wire.drop(partial(CacheClosed, "the connection was not used"))
+            raise
+        return server
 
-        async def greeted() -> Server:
-            wire = await self._open()
-            try:
-                return Server(wire, await self._handshake(wire))
-            except BaseException:
-                wire.drop(partial(CacheClosed, "the handshake failed"))
-                raise
-
-        return await self._in_time(greeted())
+    async def _greet(self) -> Server:
+        wire = await self._open()
+        try:
+            return Server(wire, await self._handshake(wire))
+        except BaseException:
+            wire.drop(partial(CacheClosed, "the handshake failed"))
+            raise
 
     async def ask(self, commands: Iterable[tuple[bytes | int, ...]]) -> list[Any]:
         """Ask over a connection of its own, whatever the server is; the replies may be errors of redis-py.

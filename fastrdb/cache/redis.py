@@ -31,16 +31,24 @@ class RedisStore(BoundStore["_Pair"]):
         pool: A pool of redis-py; its settings are used (server, credentials, TLS), not its connections.
         timeout_s: Seconds from a call to its reply.
         epoch: What stands for the server's run id where its user may not call INFO.
+        before_use: What is done whenever a connection was opened, before it is used; raising closes it.
     """
 
-    def __init__(self, pool: redis.asyncio.ConnectionPool, *, timeout_s: float = 1.0, epoch: str | None = None) -> None:
+    def __init__(
+        self,
+        pool: redis.asyncio.ConnectionPool,
+        *,
+        timeout_s: float = 1.0,
+        epoch: str | None = None,
+        before_use: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         super().__init__(timeout_s)
-        self._dialer = Dialer(pool, timeout_s, epoch)
+        self._dialer = Dialer(pool, timeout_s, epoch, before_use=before_use)
 
     @classmethod
     def factory_from_client(
         cls, client: redis.asyncio.Redis, *, timeout_s: float = 1.0, epoch: str | None = None
-    ) -> Callable[[], RedisStore]:
+    ) -> Callable[..., RedisStore]:
         """Give what builds stores with the settings of a client, which is not kept alive.
 
         Closing the client closes nothing here.
@@ -56,7 +64,7 @@ class RedisStore(BoundStore["_Pair"]):
     @classmethod
     def factory_from_url(
         cls, url: str, *, timeout_s: float = 1.0, epoch: str | None = None
-    ) -> Callable[[], RedisStore]:
+    ) -> Callable[..., RedisStore]:
         """Give what builds stores for a ``redis://``, ``rediss://`` or ``unix://`` URL of redis-py.
 
         Raises:

@@ -35,6 +35,10 @@ class Effects(Protocol):
         """Called just before COMMIT is sent; raising aborts it."""
         ...
 
+    def write_down(self, connection: Connection) -> None:
+        """Called after that, to send what belongs to the same transaction; raising aborts the COMMIT."""
+        ...
+
     def forget(self) -> None:
         """Called when the transaction is rolled back."""
         ...
@@ -212,6 +216,7 @@ def _on_commit(connection: Connection) -> None:
     if transaction is not None and transaction.effects is not None:
         try:
             await_only(transaction.effects.before_commit())
+            transaction.effects.write_down(connection)
         except BaseException:
             _roll_back(connection)
             raise

@@ -1,4 +1,4 @@
-"""Alembic: where it finds the database, what it looks at, and operations for row-level security and tenants."""
+"""Alembic: where it finds the database, what it looks at, operations for row-level security, tenants, the outbox."""
 
 try:
     import alembic as _alembic  # noqa: F401  # to say what is missing
@@ -17,12 +17,15 @@ from .operations import (
     drop_schema_if_exists,
     enable_rls_on_table,
 )
+from .outbox import CreateOutboxOp, DropOutboxOp
 from .tenants import MigrationHelpers, migrate_tenant_schemas
 from .urls import get_alembic_config_url
 
 __all__ = [
+    "CreateOutboxOp",
     "CreateTenantPolicyOp",
     "DisableRLSOp",
+    "DropOutboxOp",
     "DropTenantPolicyOp",
     "EnableRLSOp",
     "MigrationHelpers",

@@ -8,11 +8,14 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
+from sqlalchemy import Connection
+
 from ..cache.cache import Cache
 from ..cache.protocol import Cell, is_hold, random_name
 from ..cache.store import Command, Get, HoldCell, HoldTable, Mint, Release, ReleaseTable, RenewTable, Reply
 from ..db.transactions import Transaction
 from ..errors import CacheClosed, CacheError, CacheUnavailable
+from .outbox import Outbox
 from .touched import Through, Touched
 
 logger = logging.getLogger("fastrdb.cache")
@@ -36,7 +39,7 @@ class CacheEffects:
         self._touched = Touched(cache.prefix)
         self._writer = random_name()
         self._held: list[bytes] = []
-        self._complete = False
+        self._complete = self._failed = False
         self._asked: Awaitable[list[Reply]] | None = None
         self._asked_ms = 0.0
         self._epoch = b""
@@ -76,6 +79,7 @@ class CacheEffects:
             await self._take_holds(await self._asked, early)
         except CacheUnavailable as error:
             self.cache.stats.count("hold: unreachable")
+            self._failed = True
             self.through.clear()
             return error
         self._complete = True
@@ -85,6 +89,16 @@ class CacheEffects:
         if self.through and self.cache.parts.stamp_before_commit:
             loop.call_soon(self._prepare)  # which is when COMMIT is on its way, and there is nothing else to do
         return None
+
+    def write_down(self, connection: Connection) -> None:
+        """Leave in the open transaction what could not be held; what was held leaves no value behind by itself."""
+        outbox = self.cache.outbox
+        if not self._failed or not self._held or not isinstance(outbox, Outbox):
+            return
+        if not outbox.lies_in(connection):
+            self.cache.stats.count("hold: the outbox lies in another database")
+            return
+        outbox.write(connection, self.cache.prefix, self._with_tables(self._held))
 
     async def _look_early(self) -> Sequence[Reply]:
         """Read the lists of templates before anything is held: what must not be done, for tests."""
@@ -331,6 +345,18 @@ class Effects:
             if error is not None and effects.cache.on_unreachable == "refuse":
                 raise error
         self.sent = True
+
+    def write_down(self, connection: Connection) -> None:
+        """Leave in the transaction what Redis could not be told, where a cache has an outbox. Called after that."""
+        named, self.transaction.named = self.transaction.named, True  # nobody's rows are written here
+        try:
+            for effects in self.caches.values():
+                effects.write_down(connection)
+        except BaseException:
+            self.sent = False
+            raise
+        finally:
+            self.transaction.named = named
 
     def stop_renewing(self) -> None:
         """Let all holds end by themselves, unless they are released."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from fastrdb import Cache
@@ -120,6 +120,9 @@ class _Counted:
 
     async def before_commit(self) -> None:
         self.commits += 1
+
+    def write_down(self, connection: Connection) -> None:
+        pass
 
     def forget(self) -> None:
         self.commits = -1
