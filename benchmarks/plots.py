@@ -28,7 +28,9 @@ def bars(title: str, rows: Sequence[tuple[str, float]]) -> str:
     for at, (name, value) in enumerate(rows):
         y, colour = _TOP + at * _ROW, _OURS if name.partition(",")[0] == "fastrdb" else _OTHERS
         drawn.append(_text(_LEFT - 8, y + 15, name, anchor="end"))
-        drawn.append(f'<rect x="{_LEFT}" y="{y + 2}" width="{max(1, room * value / most):.1f}" height="18" fill="{colour}"/>')
+        drawn.append(
+            f'<rect x="{_LEFT}" y="{y + 2}" width="{max(1, room * value / most):.1f}" height="18" fill="{colour}"/>'
+        )
         drawn.append(_text(_LEFT + room * value / most + 6, y + 15, f"{value:,.2f}" if value % 1 else f"{value:,.0f}"))
     return _svg(title, _TOP + len(rows) * _ROW + 8, drawn)
 

@@ -1,1 +1,1 @@
-"""fastrdb beside the libraries that people would use instead, each in an environment of its own: ``python -m benchmarks.peers``."""
+"""fastrdb beside what people would use instead, each in its own environment: ``python -m benchmarks.peers``."""

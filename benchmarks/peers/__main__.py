@@ -36,7 +36,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--postgres", metavar="URL", help="a server to use instead of a private one")
     parser.add_argument("--redis", metavar="URL", help="the same")
     parser.add_argument("--rounds", type=int, help="turns of each peer")
-    parser.add_argument("--quick", action="store_true", help="a smoke test: fastrdb and hand-written, nothing installed")
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke test: fastrdb and hand-written, nothing installed"
+    )
     parser.add_argument("--environments", metavar="FOLDER", type=Path, help="where the peers' environments are kept")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures to a file, too")
     parser.add_argument("--write", action="store_true", help="write PEERS.md and the plots of the docs, too")
@@ -76,7 +78,6 @@ def run(options: argparse.Namespace, on: Servers) -> Report:
     figures, stale = [], []
     with ExitStack() as stack:
         users = stack.enter_context(table(on.postgres_url, scale.rows))
-        few = stack.enter_context(table(on.postgres_url, scale.storm_rows, versions=True))
         places = [_place(on, users, one.peer) for one in there]
         if "timed" in parts:
             _say("timed works")
@@ -85,7 +86,9 @@ def run(options: argparse.Namespace, on: Servers) -> Report:
                 figures += timed(running, scale)
         if "stale" in parts:
             _say("stale reads")
-            storms = [_place(on, few, one.peer) for one in there]
+            # A table each: what another peer writes is a write without this peer's cache.
+            few = [stack.enter_context(table(on.postgres_url, scale.storm_rows, versions=True)) for _ in there]
+            storms = [_place(on, name, one.peer) for name, one in zip(few, there, strict=True)]
             with workers(there, storms) as running:
                 stale = staleness(there, running, storms, scale)
         if "served" in parts:
@@ -116,7 +119,9 @@ def main() -> None:
         kept = report.as_dict()
         for figure in kept["figures"]:
             del figure["value"]  # times of this machine: only ratios are kept
-        PEERS_DATA.write_text(json.dumps({**kept, "conditions": report.conditions(), "tables": report.tables()}, indent=1))
+        PEERS_DATA.write_text(
+            json.dumps({**kept, "conditions": report.conditions(), "tables": report.tables()}, indent=1)
+        )
         write_page()
 
 

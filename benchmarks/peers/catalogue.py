@@ -41,7 +41,7 @@ BY_HAND = Peer(
     _ALL,
     "`redis.get` and `model_validate_json`, else a Core statement and `set`; `delete` of the row's and the list's key"
     " after the commit. A session is opened only when SQL is needed; one client on a `BlockingConnectionPool`.",
-    "No protection against a reader that stores the old row after the delete, nor against a writer that dies before it.",
+    "No protection against a reader that stores the old row after the delete, nor against a writer that dies before.",
     sends_bytes=True,
 )
 OURS = Peer(
@@ -80,7 +80,7 @@ PEERS = (
         ("advanced-alchemy==1.12.0", "dogpile.cache==1.5.0", *_ALL),
         "A repository with `auto_expunge=True`, `cache_config` with `dogpile.cache.redis`; `update`, then the session's"
         " `commit()`; models by `model_validate`. A session per call.",
-        "The invalidation of an async session is a task that nobody awaits; the Redis client is a synchronous one, run in"
+        "The invalidation of an async session is a task that nobody awaits; the Redis client is a synchronous one, in"
         " threads; the token that ages lists is kept per process.",
     ),
     Peer(

@@ -51,4 +51,4 @@ def python_of(peer: Peer, folder: Path) -> Path:
 def environment(peer: Peer) -> dict[str, str]:
     """Give the variables of a worker's process; only fastrdb's own worker sees the checkout."""
     path = [str(HERE), *([str(CHECKOUT)] if peer.checkout else [])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}

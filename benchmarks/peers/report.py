@@ -66,7 +66,10 @@ class Report:
         """Give the figures as Markdown tables."""
         parts = []
         if timed := [one for one in self.figures if not one.work.startswith("requests")]:
-            parts += ["Time of each work, as a ratio to hand-written (less is faster); in brackets that of CPU time:", ""]
+            parts += [
+                "Time of each work, as a ratio to hand-written (less is faster); in brackets that of CPU time:",
+                "",
+            ]
             parts += [_table(timed), ""]
         if served := [one for one in self.figures if one.work.startswith("requests")]:
             parts += ["A FastAPI app that lists 100 rows, as ratios to hand-written:", "", _served(served), ""]
@@ -126,8 +129,9 @@ rows. Works: a cached user by id, by one caller and by many; a cached list of 10
 is cached. The apps are served by uvicorn with two workers on loopback; the load generator is a process of its own with
 32 connections. *Cached bytes* is an endpoint that sends what lies in Redis, without models.
 
-A read is *stale* if its row is older than what PostgreSQL gave to the same reader before the read began; a trigger counts
-each row's updates. 32 readers in one process and two writing processes share 8 rows; where writers are killed, SIGKILL
-comes at a random moment up to a quarter of a second after a writer's first write, and another one takes its place.
+A read is *stale* if its row is older than what PostgreSQL gave to the same reader before the read began; a trigger
+counts each row's updates. 32 readers in one process and two writing processes share the 8 rows of a table of the peer's
+own. Where writers are killed, SIGKILL comes at a random moment up to a quarter of a second after a writer's first write, and
+another one takes its place.
 """
 _CREDIT = "Each is configured as its documentation shows; what is good in fastrdb often comes from these libraries."

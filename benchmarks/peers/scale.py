@@ -40,4 +40,4 @@ class Scale:
     uvicorns: int = 2
 
 
-QUICK = Scale(rounds=2, turn_s=0.002, rows=150, storm_s=0.5, storm_rounds=1, load_s=0.2, load_rounds=1)
+QUICK = Scale(rounds=2, turn_s=0.002, rows=150, storm_s=0.5, storm_rounds=1, load_s=0.2, load_rounds=1, uvicorns=1)

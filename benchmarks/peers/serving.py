@@ -17,8 +17,8 @@ from typing import Any
 from .conductor import Contestant
 from .environments import CHECKOUT, environment
 from .scale import Scale
-from .works import Figure, figure
 from .workers.rows import Place
+from .works import Figure, figure
 
 _START_S = 60
 _MODELS, _BYTES = "/users", "/users.json"

@@ -35,7 +35,7 @@ async def serve(peer_name: str, place: Place, answers: TextIO) -> None:
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             try:
                 answer = await _answer(peer, place, json.loads(line))
-            except Exception as failure:  # noqa: BLE001 — the conductor names it
+            except Exception as failure:  # whatever it is, the conductor names it
                 answer = {"error": f"{type(failure).__name__}: {failure}"}
             print(json.dumps(answer), file=answers, flush=True)
 

@@ -1,6 +1,6 @@
 """The writers: processes that update through a peer without end, killed at random moments if asked to be.
 
-``python -P -m workers.writing PEER PLACE OPTIONS``. Each writer is forked from this process, which has imported everything
+``python -P -m workers.writing PEER PLACE OPTIONS``. Writers are forked from this process, which has imported everything
 and opened nothing, so that a killed one is replaced at once. Says when all of them write; ends, with the writers, when
 its input ends, and says how many it killed.
 """
