@@ -154,13 +154,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.growth", description=__doc__)
     parser.add_argument("--postgres", metavar="URL", help="a server to use instead of a private one")
     parser.add_argument("--redis", metavar="URL", help="the same")
+    parser.add_argument("--rounds", type=int, help="turns of each contestant")
     parser.add_argument("--quick", action="store_true", help="small sizes only: a smoke test")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures to a file, too")
     parser.add_argument("--write", action="store_true", help="write the plots of the docs, too")
     parser.add_argument("--shared", action="store_true", help="say in the report that the machine was shared")
     options = parser.parse_args()
+    sizes = QUICK if options.quick else Sizes()
+    if options.rounds:
+        sizes = replace(sizes, rounds=options.rounds)
     with servers(options.postgres, options.redis) as on, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        points = runner.run(measure(on, QUICK if options.quick else Sizes()))
+        points = runner.run(measure(on, sizes))
         said = conditions(on, options.shared)
     print(said, table(points), sep="\n\n")
     figures = [asdict(point) for point in points]
