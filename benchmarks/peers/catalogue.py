@@ -22,7 +22,6 @@ class Peer:
         lacks: What it does not do of what the others do.
         sends_bytes: Whether it can answer with the cached bytes of a list.
         checkout: Whether it runs this checkout's fastrdb.
-        caches: Whether it has a cache at all.
     """
 
     name: str
@@ -32,7 +31,6 @@ class Peer:
     lacks: str
     sends_bytes: bool = False
     checkout: bool = False
-    caches: bool = True
 
 
 BY_HAND = Peer(
@@ -72,7 +70,6 @@ PEERS = (
         "`FastCRUD(Model)`, `get` and `get_multi` with `schema_to_select` and `return_as_model`, without the total; a"
         " session per call.",
         "No cache: each read is SQL, so none is stale.",
-        caches=False,
     ),
     Peer(
         "advanced_alchemy",
