@@ -132,6 +132,7 @@ is cached. The apps are served by uvicorn with two workers on loopback; the load
 A read is *stale* if its row is older than what PostgreSQL gave to the same reader before the read began; a trigger
 counts each row's updates. 32 readers in one process and two writing processes share the 8 rows of a table of the peer's
 own. Where writers are killed, SIGKILL comes at a random moment, a quarter of a second after a writer's first write at
-most, and another one takes its place.
+most, and another one takes its place. Each read asks PostgreSQL, too, so there are few of them: a zero of some hundred
+reads says little, and the numbers of a short run are rough.
 """
 _CREDIT = "Each is configured as its documentation shows; what is good in fastrdb often comes from these libraries."
