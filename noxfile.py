@@ -53,3 +53,15 @@ def docs(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Figures, not a test: fastrdb beside hand-written code on PostgreSQL and Redis."""
     session.run(PYTHON, "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Figures, not a test: fastrdb beside FastRDB 0.0.3, FastCRUD, advanced-alchemy, cashews and aiocache."""
+    session.run(PYTHON, "-m", "benchmarks.peers", *session.posargs)
+
+
+@nox.session
+def growth(session: nox.Session) -> None:
+    """Figures, not a test: whether fastrdb's cost grows with rows, keys and callers."""
+    session.run(PYTHON, "-m", "benchmarks.growth", *session.posargs)

@@ -75,6 +75,7 @@ class World:
         sessions: For fastrdb.
         admin: An engine that prepares and cleans up.
         redis: The client of the hand-written code; prepares and cleans up, too.
+        users: The table of single users and lists.
         bulk: The table that many rows are created in.
     """
 
@@ -86,6 +87,7 @@ class World:
     cache: Cache
     redis: Redis
     admin: AsyncEngine
+    users: Users
     bulk: Users
 
     @property
@@ -149,6 +151,7 @@ async def world(postgres_url: str, redis_url: str, scale: Scale) -> AsyncIterato
             cache=cache,
             redis=client,
             admin=admin,
+            users=users,
             bulk=bulk,
         )
         stack.push_async_callback(built.clean_up)
