@@ -148,7 +148,13 @@ class ByKeys(Rows[M, C, U, R]):
             return await load_all()
         filters = asked.given.get("filters")
         wanted = [{**tenant, **key} for key in named.wanted] if tenant else named.wanted
-        spots = [self._spot(sources, keys, key, asked.where, filters, options) for key in wanted]
+        first = self._spot(sources, keys, wanted[0], asked.where, filters, options)
+        _, _, _, scope, listed, reason = first
+        if keys.one_scope and scope is keys.scope(wanted[0]):  # nothing but the key is asked for
+            entries = map(keys.key, wanted)
+            spots = [(sources, each, each, scope, listed, reason) for each in entries]
+        else:
+            spots = [first, *(self._spot(sources, keys, key, asked.where, filters, options) for key in wanted[1:])]
         if (barred := self._barred(sources, cache, spots[0][-1])) is not None:
             cache.stats.count(f"bypass: {barred}")
             return await load_all()
