@@ -35,6 +35,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--redis", metavar="URL", help="the same")
     parser.add_argument("--rounds", type=int, help="turns of each contestant")
     parser.add_argument("--quick", action="store_true", help="so little that the figures say nothing: a smoke test")
+    parser.add_argument("--walked", type=int, metavar="ROWS", help="of the list that cursors walk, a multiple of 100")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures to a file, too")
     parser.add_argument("--readme", action="store_true", help="write the figures into benchmarks/README.md, too")
     parser.add_argument("--profile", metavar="WORK", help="profile fastrdb's part of one work instead")
@@ -48,6 +49,8 @@ async def run(options: argparse.Namespace, on: Servers) -> Report | None:
     scale = QUICK if options.quick else Scale()
     if options.rounds:
         scale = replace(scale, rounds=options.rounds)
+    if options.walked:
+        scale = replace(scale, walked=options.walked)
     async with world(on.postgres_url, on.redis_url, scale) as there:
         if options.profile:
             (work,) = _chosen(there, [options.profile])

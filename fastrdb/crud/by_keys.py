@@ -12,7 +12,7 @@ from sqlalchemy.types import TypeEngine
 
 from ..cache.many import Missing, look, miss_many
 from ..cache.reads import NULL, Ask, Loaded, hit
-from ..errors import InputError, KeysNotFound, MultipleFound, UsageError
+from ..errors import InputError, MultipleFound, RowsNotFound, UsageError
 from ..filters import MAX_VALUES, unrounded
 from ..writes.templates import table_keys
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 OnMissing = Literal["skip", "none", "raise"]
 _MISSING = ("skip", "none", "raise")
+_MISSING_FIX = "pass missing='skip' or 'none', or leave them out"
 _KEYS = "fastrdb_keys"
 _AT_ONCE = 1_000  # rows that are validated without a look at anything else
 
@@ -100,7 +101,7 @@ class ByKeys(Rows[M, C, U, R]):
                 place, ``"raise"`` raises.
 
         Raises:
-            KeysNotFound: Rows are missing, and *missing* is ``"raise"``; names all of their keys.
+            RowsNotFound: Rows are missing, and *missing* is ``"raise"``; names all of their keys.
             MultipleFound: Several rows have one of the keys.
             UsageError: The keys are of several kinds, or *missing* is none of the three.
             UnknownField, MissingKeyField, ValueRefused: A key is wrong.
@@ -120,7 +121,8 @@ class ByKeys(Rows[M, C, U, R]):
         if missing == "raise":
             lacking = dict.fromkeys(place for place in named.places if found[place] is None)
             if lacking:
-                raise KeysNotFound(self._model.name, [named.given[named.places.index(place)] for place in lacking])
+                first = [named.places.index(place) for place in lacking]
+                raise RowsNotFound(self._model.name, {index: named.given[index] for index in first}, _MISSING_FIX)
         return answers if missing == "none" else [answer for answer in answers if answer is not None]
 
     # -- reading
@@ -146,7 +148,13 @@ class ByKeys(Rows[M, C, U, R]):
             return await load_all()
         filters = asked.given.get("filters")
         wanted = [{**tenant, **key} for key in named.wanted] if tenant else named.wanted
-        spots = [self._spot(sources, keys, key, asked.where, filters, options) for key in wanted]
+        first = self._spot(sources, keys, wanted[0], asked.where, filters, options)
+        _, _, _, scope, listed, reason = first
+        if keys.one_scope and scope is keys.scope(wanted[0]):  # nothing but the key is asked for
+            entries = map(keys.key, wanted)
+            spots = [(sources, each, each, scope, listed, reason) for each in entries]
+        else:
+            spots = [first, *(self._spot(sources, keys, key, asked.where, filters, options) for key in wanted[1:])]
         if (barred := self._barred(sources, cache, spots[0][-1])) is not None:
             cache.stats.count(f"bypass: {barred}")
             return await load_all()

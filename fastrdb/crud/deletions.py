@@ -65,33 +65,33 @@ class Deletions(Keyed[M, C, U, R]):
         def statements(connection: Connection, session: Session) -> Done[list[K]]:
             with all_or_none(connection, place_of(connection, sources.place)):
                 found = self._locked(connection, fields, wanted)
-                self._check_missing(given, found, missing)
+                self._check_missing(given, found.rows, missing)
                 gone = self._delete_rows(connection, found, Sent(progress))
-                self._check_missing({index: given[index] for index in found}, gone, missing)
-            for row in gone.values():
-                self._let_go(session, row.image)
-            return Done(lambda: [given[index] for index in gone], self._written_deletions(sources, list(gone.values())))
+                self._check_missing(given, gone, missing)
+            if session.identity_map:
+                for index in gone:
+                    self._let_go(session, found.image(index))
+            return Done(lambda: [given[index] for index in gone], self._written_deletions(sources, found, gone))
 
         return await self._writer(sources, commit).run(sources.db, statements)
 
-    def _delete_rows(self, connection: Connection, found: Mapping[int, Locked], sent: Sent) -> dict[int, Locked]:
-        """Delete rows that are locked, and give those that were still there: where nothing is locked, some may not."""
+    def _delete_rows(self, connection: Connection, found: Locked, sent: Sent) -> list[int]:
+        """Delete rows that are locked, and name those that were still there: where nothing is locked, some may not."""
         keys = tuple(self._model.table.primary_key.columns)
         conditions = self._conditions(asked := self._asked({}, None, None))
         dialect = family(connection.dialect)
-        gone: dict[int, Locked] = {}
-        for part in in_parts(found.items(), PARAMETERS // len(keys)):
-            by_key = {row.key: index for index, row in part}
+        gone: set[int] = set()
+        for part in in_parts(zip(found.keys, found.rows, strict=True), PARAMETERS // len(keys)):
+            by_key = dict(part)
             statement = self._deletion(dialect).where(*conditions, named_by(keys, list(by_key)))
             if isinstance(statement, Update) and dialect == "mysql":  # which gives nothing back; they are locked
                 connection.execute(statement, asked.params)
-                gone.update(part)
-                continue
-            for row in connection.execute(statement.returning(*keys), asked.params).fetchall():
-                index = by_key[tuple(row)]
-                gone[index] = found[index]
+                gone.update(by_key.values())
+            else:
+                rows = connection.execute(statement.returning(*keys), asked.params).fetchall()
+                gone.update(by_key[tuple(row)] for row in rows)
             sent.count(len(part))
-        return {index: gone[index] for index in found if index in gone}
+        return [index for index in found.rows if index in gone]
 
     def _deletion(self, dialect: str) -> Update | Delete:
         """Give what deletes rows, or marks them deleted."""
@@ -108,12 +108,12 @@ class Deletions(Keyed[M, C, U, R]):
         elif (instance := self._instance(session, image)) is not None:
             session.expire(instance, list(deletion.columns))
 
-    def _written_deletions(self, sources: Sources, rows: Sequence[Locked]) -> Written:
-        few = len(rows) <= MAX_CELLS
-        images: list[dict[str, Any]] = [row.image for row in rows] if few or self._dropped_columns else []
+    def _written_deletions(self, sources: Sources, found: Locked, gone: Sequence[int]) -> Written:
+        few = len(gone) <= MAX_CELLS
+        images = list(map(found.image, gone)) if few or self._dropped_columns else []
         written = self._written(sources, images, None)
         written.everything = not few
         table, deletion = self._model.table, self._policies.deletion
         written.tables |= reached_by_delete(table) if deletion is None else reached_by_update(table, deletion.names)
-        written.change = self._hooks.change("delete", ((row.image, None) for row in rows))
+        written.change = self._hooks.change("delete", ((found.image(index), None) for index in gone))
         return written

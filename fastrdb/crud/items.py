@@ -35,7 +35,7 @@ class Items(Changes[M, C, U, R]):
         if refused:
             raise BatchRefused("instances", refused)
         given = self._completed_rows(self._dumped(instances), tenant, refused)
-        batches = [self._batch(columns, indexes, refused) for indexes, columns in _alike(given)]
+        batches = [self._batch(columns, indexes, refused) for indexes, columns in alike(given)]
         if not refused and not self._triggers:
             refused = self._repeated(batches)
         if refused:
@@ -56,11 +56,10 @@ class Items(Changes[M, C, U, R]):
 
     def _dumped(self, instances: Sequence[BaseModel]) -> list[dict[str, Any]]:
         """Give what create schemas say, as ``_sent`` does of each."""
-        kind = type(instances[0])
-        if set(map(type, instances)) != {kind} or kind.model_dump is not BaseModel.model_dump:
+        given = self._dumped_at_once(instances)
+        if given is None:
             return [self._sent(each) for each in instances]
-        dumps: TypeAdapter[Any] = self._kept(("dump", kind), lambda: TypeAdapter(list[kind]))  # type: ignore[valid-type]
-        given: list[dict[str, Any]] = dumps.dump_python(instances, by_alias=False)
+        kind = type(instances[0])
         shown = kind.model_fields.keys() | kind.model_computed_fields.keys()
         for name in self._filled if kind.model_config.get("extra") == "allow" else self._filled & shown:
             if not _has_none(name, given):
@@ -69,6 +68,19 @@ class Items(Changes[M, C, U, R]):
                 if row.get(name, instance) is None and self._leaves_default(instance, name):
                     del row[name]
         return given
+
+    def _dumped_at_once(self, instances: Sequence[BaseModel], *, set_only: bool = False) -> list[dict[str, Any]] | None:
+        """Give what schemas say by one call of pydantic; ``None`` where they are several, or say it in their own way.
+
+        Args:
+            set_only: Only fields that were set.
+        """
+        kind = type(instances[0])
+        if set(map(type, instances)) != {kind} or kind.model_dump is not BaseModel.model_dump:
+            return None
+        dumps: TypeAdapter[Any] = self._kept(("dump", kind), lambda: TypeAdapter(list[kind]))  # type: ignore[valid-type]
+        found: list[dict[str, Any]] = dumps.dump_python(instances, by_alias=False, exclude_unset=set_only)
+        return found
 
     def _completed_rows(
         self, rows: list[dict[str, Any]], tenant: Any, refused: list[RefusedRow]
@@ -147,7 +159,7 @@ def listed_items(items: Iterable[Any] | Unset, argument: str, method: str) -> li
     return found
 
 
-def _alike(rows: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], dict[str, Sequence[Any]]]]:
+def alike(rows: Sequence[Mapping[str, Any]]) -> list[tuple[list[int], dict[str, Sequence[Any]]]]:
     """Put rows with the same fields together, by columns, with their places."""
     same = _columns(rows, tuple(rows[0]))
     if same is not None:

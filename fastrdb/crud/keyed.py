@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Select, select, tuple_, update
+from sqlalchemy import Connection, Row, Select, select, tuple_, update
 
 from ..db.servers import family
 from ..errors import BatchRefused, InputError, RefusedRow, RowsNotFound, UnknownField, UsageError
@@ -21,17 +22,23 @@ PARAMETERS = 10_000  # of one statement: PostgreSQL's drivers stop at 32 767, SQ
 
 
 class Locked(NamedTuple):
-    """A row that is locked.
+    """Rows that are locked.
 
     Attributes:
-        key: Its primary key.
-        image: Its row image.
-        version: Its version, where the model counts versions.
+        rows: By the indexes of the items that name them, in their order.
+        keys: Their primary keys.
+        images: The columns of row images.
+        start: Where those begin in a row; the version, where the model counts them, is last.
     """
 
-    key: tuple[Any, ...]
-    image: dict[str, Any]
-    version: Any
+    rows: dict[int, Row[Any]]
+    keys: Sequence[tuple[Any, ...]]
+    images: tuple[str, ...]
+    start: int
+
+    def image(self, index: int) -> dict[str, Any]:
+        """Give a row image."""
+        return dict(zip(self.images, self.rows[index][self.start :], strict=False))
 
 
 class Keyed(Items[M, C, U, R]):
@@ -55,12 +62,15 @@ class Keyed(Items[M, C, U, R]):
         self, fields: Sequence[str], given: Mapping[int, object], refused: list[RefusedRow]
     ) -> dict[int, tuple[Any, ...]]:
         """Bring keys to the types of their columns, by index; what is wrong with any of them is named."""
+        settled = self._settled_keys(fields, given)
+        if settled is not None:
+            return settled
         found: dict[int, tuple[Any, ...]] = {}
-        first: dict[tuple[str, ...], int] = {}
+        first: dict[tuple[Any, ...], int] = {}
         for index, key in given.items():
             try:
                 values = tuple(self._key_value(name, value) for name, value in _by_field(fields, key))
-                before = first.setdefault(self._key_text(fields, values), index)
+                before = first.setdefault(self._compared(fields, [values])[0], index)
             except InputError as error:
                 refused.append(refusal(index, error))
                 continue
@@ -69,21 +79,35 @@ class Keyed(Items[M, C, U, R]):
             found[index] = values
         return found
 
+    def _settled_keys(self, fields: Sequence[str], given: Mapping[int, object]) -> dict[int, tuple[Any, ...]] | None:
+        """Give keys of one field, where they are all of its type and all differ, as nearly always; else ``None``."""
+        column = self._model.values[fields[0]]
+        if len(fields) > 1 or not column.as_equal or set(map(type, given.values())) != {column.python_type}:
+            return None
+        try:
+            values = column.coerce_all(list(given.values()))
+        except InputError:
+            return None
+        return dict(zip(given, zip(values, strict=True), strict=True)) if len(set(values)) == len(values) else None
+
     def _key_value(self, name: str, value: object) -> Any:
         if value is None:
             raise InputError(f"{name!r} is None: NULL names no row")
         return self._model.values[name].coerce(value)
 
-    def _key_text(self, fields: Sequence[str], values: Sequence[Any]) -> tuple[str, ...]:
-        described = self._model.values
-        return tuple(described[name].text(described[name].coerce(v)) for name, v in zip(fields, values, strict=True))
+    def _compared(self, fields: Sequence[str], keys: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+        """Give keys in a form that is equal in Python just where they are: as they are, or as texts."""
+        described = [self._model.values[name] for name in fields]
+        if all(each.as_equal for each in described):
+            return keys
+        return [
+            tuple(each.text(each.coerce(value)) for each, value in zip(described, key, strict=True)) for key in keys
+        ]
 
     # -- locking
 
-    def _locked(
-        self, connection: Connection, fields: Sequence[str], keys: Mapping[int, tuple[Any, ...]]
-    ) -> dict[int, Locked]:
-        """Lock the rows that exist, in the order of their primary keys, and give them by index.
+    def _locked(self, connection: Connection, fields: Sequence[str], keys: Mapping[int, tuple[Any, ...]]) -> Locked:
+        """Lock the rows that exist, in the order of their primary keys.
 
         Raises:
             BatchRefused: The database takes two keys for the same row's.
@@ -91,42 +115,49 @@ class Keyed(Items[M, C, U, R]):
         if family(connection.dialect) == "sqlite":  # no FOR UPDATE: this takes the lock, and changes nothing
             same = {c.key: c for c in self._model.table.columns if c.primary_key or c.onupdate is not None}
             connection.execute(update(self._model.table).where(sa.false()).values(same))
-        rows: dict[tuple[str, ...], Locked] = {}
+        places = range(len(fields))
+        rows: dict[tuple[Any, ...], Row[Any]] = {}
         for part in in_parts(keys.values(), PARAMETERS // len(fields)):
-            for key, row in self._lock_rows(connection, fields, part):
-                rows[self._key_text(fields, key)] = row
-        found: dict[int, Locked] = {}
-        left: list[int] = []
-        for index, values in keys.items():
-            text = self._key_text(fields, values)
-            if text in rows:
-                found[index] = rows[text]
-            else:
-                left.append(index)
-        if not all(self._model.values[name].exact for name in fields):  # by a collation, one row may have several names
-            for part in in_parts(left, PARAMETERS // len(fields)):
-                if any(True for _ in self._lock_rows(connection, fields, [keys[index] for index in part])):
-                    for index in part:
-                        found.update((index, row) for _, row in self._lock_rows(connection, fields, [keys[index]]))
-        _check_distinct(found)
-        return {index: found[index] for index in keys if index in found}
+            locked = self._lock_rows(connection, fields, part)
+            rows.update(zip(self._compared(fields, _keys_at(places, locked)), locked, strict=True))
+        compared = self._compared(fields, list(keys.values()))
+        found = {index: rows[key] for index, key in zip(keys, compared, strict=True) if key in rows}
+        if len(found) < len(keys) and not all(self._model.values[name].exact for name in fields):
+            left = [index for index in keys if index not in found]
+            found.update(self._found_by_collation(connection, fields, keys, left))
+            found = {index: found[index] for index in keys if index in found}
+        images = self._image_columns()
+        named = tuple(len(fields) + images.index(column.name) for column in self._model.table.primary_key.columns)
+        locked_rows = Locked(found, _keys_at(named, list(found.values())), images, len(fields))
+        _check_distinct(locked_rows)
+        return locked_rows
+
+    def _found_by_collation(
+        self,
+        connection: Connection,
+        fields: Sequence[str],
+        keys: Mapping[int, tuple[Any, ...]],
+        left: Sequence[int],
+    ) -> Iterator[tuple[int, Row[Any]]]:
+        """Lock rows that have the keys in the database's eyes alone; one may have several names."""
+        for part in in_parts(left, PARAMETERS // len(fields)):
+            if self._lock_rows(connection, fields, [keys[index] for index in part]):
+                for index in part:
+                    yield from ((index, row) for row in self._lock_rows(connection, fields, [keys[index]]))
 
     def _lock_rows(
         self, connection: Connection, fields: Sequence[str], keys: Sequence[tuple[Any, ...]]
-    ) -> Iterator[tuple[tuple[Any, ...], Locked]]:
-        images, width = self._image_columns(), len(fields)
+    ) -> Sequence[Row[Any]]:
+        """Lock rows, and give of each the key that names it, its image, and its version."""
         asked = self._asked({}, None, None)
         columns = [self._model.columns[name] for name in fields]
-        array = item_type(columns[0]) if width == 1 and takes_arrays(connection.dialect) else None
+        array = item_type(columns[0]) if len(fields) == 1 and takes_arrays(connection.dialect) else None
         if array is not None:  # one parameter, where IN has one for each key
             named = columns[0] == sa.any_(sa.literal([key[0] for key in keys], sa.ARRAY(array)))
         else:
             named = named_by(columns, keys)
-        statement = self._lock_statement(fields, images).where(*self._conditions(asked), named)
-        for row in connection.execute(statement, asked.params).fetchall():
-            image = dict(zip(images, row[width:], strict=False))
-            key = tuple(image[column.name] for column in self._model.table.primary_key.columns)
-            yield tuple(row[:width]), Locked(key, image, row[-1] if self._model.version is not None else None)
+        statement = self._lock_statement(fields, self._image_columns()).where(*self._conditions(asked), named)
+        return connection.execute(statement, asked.params).fetchall()
 
     def _lock_statement(self, fields: Sequence[str], images: Sequence[str]) -> Select[Any]:
         table, by_name = self._model.table, {column.name: column for column in self._model.table.columns}
@@ -136,9 +167,9 @@ class Keyed(Items[M, C, U, R]):
         columns = [column.label(f"fastrdb_{at}") for at, column in enumerate(named)]
         return select(*columns).order_by(*table.primary_key.columns).with_for_update(of=table)
 
-    def _check_missing(self, given: Mapping[int, object], found: Mapping[int, object], missing: Missing) -> None:
-        absent = {index: key for index, key in given.items() if index not in found}
-        if absent and missing == "raise":
+    def _check_missing(self, given: Mapping[int, object], found: Collection[int], missing: Missing) -> None:
+        if len(found) < len(given) and missing == "raise":
+            absent = {index: key for index, key in given.items() if index not in found}
             raise RowsNotFound(self._model.name, absent)
 
 
@@ -175,11 +206,16 @@ def _by_field(fields: Sequence[str], key: object) -> list[tuple[str, Any]]:
     return list(zip(fields, values, strict=True))
 
 
-def _check_distinct(found: Mapping[int, Locked]) -> None:
+def _keys_at(places: Sequence[int], rows: Sequence[Row[Any]]) -> list[tuple[Any, ...]]:
+    return list(zip(*(map(itemgetter(place), rows) for place in places), strict=True))
+
+
+def _check_distinct(found: Locked) -> None:
+    if len(set(found.keys)) == len(found.keys):
+        return
     refused = []
     first: dict[tuple[Any, ...], int] = {}
-    for index, row in found.items():
-        if (before := first.setdefault(row.key, index)) != index:
+    for index, key in zip(found.rows, found.keys, strict=True):
+        if (before := first.setdefault(key, index)) != index:
             refused.append(RefusedRow(index, None, f"its key names the same row as that of [{before}]"))
-    if refused:
-        raise BatchRefused("keys", refused)
+    raise BatchRefused("keys", refused)

@@ -73,6 +73,7 @@ class RowKeys:
         unique: They hold a unique key that is checked at once, so that a write may put its value in place.
         listed: The template as it is listed in Redis.
         prefix: That of the cache.
+        one_scope: All of its rows have the same scope.
     """
 
     def __init__(self, model: Model, layout: Layout, template: Template, prefix: str, parts: Parts) -> None:
@@ -99,6 +100,7 @@ class RowKeys:
         self._parts = parts
         self._scopes: dict[tuple[bytes, ...], Scope] = {}
         self._fixed = self._scope(self._tokens.fixed) if self._tokens.declared is None else None
+        self.one_scope = self._fixed is not None
 
     def scope(self, key: Mapping[str, Any]) -> Scope:
         """Give the scope of the row with these key fields."""

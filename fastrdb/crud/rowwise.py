@@ -19,18 +19,38 @@ _CASES = 256  # rows of one statement: each of them tries the cases one after th
 _PARAMETERS = 15_000
 
 
-class Target(NamedTuple):
+class Targets(NamedTuple):
+    """Rows that are to be changed, by columns.
+
+    Attributes:
+        at: Their places among the items.
+        keys: Their primary keys.
+        values: Of each attribute that is set, those of the rows.
+    """
+
+    at: Sequence[int]
+    keys: Sequence[tuple[Any, ...]]
+    values: Sequence[Sequence[Any]]
+
+    def parts(self, most: int) -> Iterator[Targets]:
+        """Cut into parts of at most so many rows."""
+        for start in range(0, len(self.at), most):
+            part = slice(start, start + most)
+            yield Targets(self.at[part], self.keys[part], [each[part] for each in self.values])
+
+
+class _Target(NamedTuple):
     """A row that is to be changed.
 
     Attributes:
         at: Its place among the items.
         key: Its primary key.
-        values: By attribute; all targets of one statement have the same.
+        values: Of each attribute that is set.
     """
 
     at: int
     key: tuple[Any, ...]
-    values: Mapping[str, Any]
+    values: tuple[Any, ...]
 
 
 class Shape(NamedTuple):
@@ -60,7 +80,7 @@ class Shape(NamedTuple):
         """The columns that are set."""
         return [self.model.columns[name] for name in self.names]
 
-    def send(self, connection: Connection, targets: Sequence[Target]) -> Iterator[dict[int, Row[Any]]]:
+    def send(self, connection: Connection, targets: Targets) -> Iterator[dict[int, Row[Any]]]:
         """Change rows, statement by statement, and give what is returned of each, by index.
 
         A row that is not there any more is left out.
@@ -74,16 +94,14 @@ class Shape(NamedTuple):
     # -- arrays
 
     def _by_arrays(
-        self, connection: Connection, targets: Sequence[Target], types: Sequence[sa.types.TypeEngine[Any]]
+        self, connection: Connection, targets: Targets, types: Sequence[sa.types.TypeEngine[Any]]
     ) -> Iterator[dict[int, Row[Any]]]:
         statement = self._of_arrays(types)
-        for part in in_parts(targets, ROWS):
-            values = zip(
-                *((*target.key, *(target.values[name] for name in self.names)) for target in part), strict=True
-            )
+        for part in targets.parts(ROWS):
+            values = (*zip(*part.keys, strict=True), *part.values)
             arrays = {f"fastrdb_a{at}": list(each) for at, each in enumerate(values)}
             rows = connection.execute(statement, {**self.params, **arrays}).fetchall()
-            yield {part[row[-1] - 1].at: row for row in rows}
+            yield {part.at[row[-1] - 1]: row for row in rows}
 
     def _of_arrays(self, types: Sequence[sa.types.TypeEngine[Any]]) -> Executable:
         names = [f"fastrdb_a{at}" for at in range(len(types))]
@@ -99,13 +117,14 @@ class Shape(NamedTuple):
 
     # -- cases
 
-    def _by_cases(self, connection: Connection, targets: Sequence[Target]) -> Iterator[dict[int, Row[Any]]]:
+    def _by_cases(self, connection: Connection, targets: Targets) -> Iterator[dict[int, Row[Any]]]:
         most = 1 if {c.name for c in self.keys} & {c.name for c in self.columns} else self._most()
         statements: dict[int, sa.Update] = {}
-        for part in in_parts(targets, most):
+        rowwise = map(_Target, targets.at, targets.keys, zip(*targets.values, strict=True))
+        for part in in_parts(rowwise, most):
             size = 1 << (len(part) - 1).bit_length()  # few sizes, so that SQLAlchemy keeps what it compiled
             padded = [*part, *[part[-1]] * (size - len(part))]
-            parameters = {**self.params, **dict(_case_parameters(padded, self.names))}
+            parameters = {**self.params, **dict(_case_parameters(padded))}
             statement = statements.get(size)
             if statement is None:
                 statement = statements[size] = self._of_cases(size)
@@ -138,14 +157,15 @@ class Shape(NamedTuple):
         named = self.keys[0].in_([row[0] for row in keys]) if len(self.keys) == 1 else sa.or_(*is_row)
         return update(self.model.table).where(named, *self.conditions).values({**sets, **self._counted()})
 
-    def _read(self, part: Sequence[Target]) -> Executable:
+    def _read(self, part: Sequence[_Target]) -> Executable:
         """Give what reads rows after their change, not from a snapshot that may be older."""
         keys = [self._new_key(target) for target in part]
         return select(*self.change.returned.columns).where(named_by(self.keys, keys)).with_for_update()
 
-    def _new_key(self, target: Target) -> tuple[Any, ...]:
+    def _new_key(self, target: _Target) -> tuple[Any, ...]:
         names = [self.model.attribute_of[c.name] for c in self.keys]
-        return tuple(target.values.get(name, old) for name, old in zip(names, target.key, strict=True))
+        values = dict(zip(self.names, target.values, strict=True))
+        return tuple(values.get(name, old) for name, old in zip(names, target.key, strict=True))
 
     def _key_of(self, row: Row[Any]) -> tuple[Any, ...]:
         image = self.change.returned.image(row)
@@ -174,7 +194,7 @@ def build_shape(
     return Shape(model, names, conditions, params, change)
 
 
-def _case_parameters(targets: Sequence[Target], names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _case_parameters(targets: Sequence[_Target]) -> Iterator[tuple[str, Any]]:
     for row, target in enumerate(targets):
         yield from ((f"fastrdb_k{row}_{at}", value) for at, value in enumerate(target.key))
-        yield from ((f"fastrdb_c{row}_{at}", target.values[name]) for at, name in enumerate(names))
+        yield from ((f"fastrdb_c{row}_{at}", value) for at, value in enumerate(target.values))

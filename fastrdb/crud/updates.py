@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, overload
 
 from pydantic import BaseModel
@@ -10,31 +10,50 @@ from sqlalchemy import Connection, Row
 from sqlalchemy.orm import Session
 
 from ..db.sessions import place_of
-from ..errors import BatchRefused, InputError, RefusedRow, RowConflict, RowsConflict
+from ..errors import BatchRefused, InputError, RefusedRow, RowConflict, RowsConflict, UnknownField
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
 from .core import C, M, R, U
-from .items import listed_items, refusal
+from .items import alike, listed_items, refusal
 from .keyed import Keyed, Locked, Missing, WhereField, check_missing_argument
 from .progress import Progress, Sent
-from .rowwise import Shape, Target, build_shape
+from .rowwise import Shape, Targets, build_shape
 from .savepoint import all_or_none
 from .writing import Done, Written
 
 
-class _Item(NamedTuple):
-    """What is to be done to one row: the version that the caller saw, or ``None``, and the values by attribute."""
+class _Todo(NamedTuple):
+    """What is to be done, in the columns' types; rows go by the indexes of their items.
 
-    seen: Any
-    values: dict[str, Any]
+    Attributes:
+        given: Keys as they were given.
+        keys: Keys.
+        seen: Versions that the caller saw, where one was said.
+        batches: Of the rows that set the same attributes: their indexes, and the values by attribute.
+    """
+
+    given: dict[int, object]
+    keys: dict[int, tuple[Any, ...]]
+    seen: dict[int, Any]
+    batches: list[tuple[list[int], dict[str, Sequence[Any]]]]
 
 
 class _Changed(NamedTuple):
-    """A row before and after."""
+    """Rows that were changed.
+
+    Attributes:
+        before: As they were locked.
+        rows: As they are now, by the indexes of their items, in their order.
+        parts: The indexes of those that were changed alike.
+    """
 
     before: Locked
-    row: Row[Any]
-    shape: Shape
+    rows: dict[int, Row[Any]]
+    parts: list[tuple[Shape, list[int]]]
+
+    def after(self, index: int) -> dict[str, Any]:
+        """Give the row image of a row as it is now."""
+        return self.parts[0][0].change.returned.image(self.rows[index])
 
 
 class Updates(Keyed[M, C, U, R]):
@@ -116,39 +135,50 @@ class Updates(Keyed[M, C, U, R]):
         sources = await self._asked_sources(db, redis)
         check_missing_argument(missing)
         fields = self._key_fields(where_field)
-        pairs, keys, todo = self._understood(fields, listed_items(items, "items", "update_multi"))
-        given = {index: pair[0] for index, pair in pairs.items()}
+        todo = self._understood(fields, listed_items(items, "items", "update_multi"))
 
         def statements(connection: Connection, session: Session) -> Done[list[R] | int]:
             with all_or_none(connection, place_of(connection, sources.place)):
-                found = self._locked(connection, fields, keys)
-                self._check_missing(given, found, missing)
-                self._check_versions(given, found, todo)
+                found = self._locked(connection, fields, todo.keys)
+                self._check_missing(todo.given, found.rows, missing)
+                self._check_versions(todo, found)
                 changed = self._change_rows(connection, found, todo, returning, Sent(progress))
-                self._check_missing({index: given[index] for index in found}, changed, missing)
-                answer = self._responded_changes(connection, changed) if returning else len(changed)
+                self._check_missing(todo.given, changed.rows, missing)
+                answer = self._responded_changes(connection, changed) if returning else len(changed.rows)
             self._follow_changes(session, changed, returning)
-            return Done(lambda: answer, self._written_changes(sources, list(changed.values())))
+            return Done(lambda: answer, self._written_changes(sources, changed))
 
         return await self._writer(sources, commit).run(sources.db, statements)
 
     # -- values
 
-    def _understood(
-        self, fields: Sequence[str], items: Sequence[Any]
-    ) -> tuple[dict[int, tuple[Any, BaseModel]], dict[int, tuple[Any, ...]], dict[int, _Item]]:
-        """Give the items as they are, their keys, and what is to be done, in the columns' types; all by index.
+    def _understood(self, fields: Sequence[str], items: Sequence[Any]) -> _Todo:
+        """Bring items to keys and columns.
 
         Raises:
             BatchRefused: Items are wrong.
         """
         refused: list[RefusedRow] = []
-        pairs = {at: pair for at, item in enumerate(items) if (pair := self._pair(at, item, refused)) is not None}
-        keys = self._keys(fields, {index: pair[0] for index, pair in pairs.items()}, refused)
-        todo = {index: self._item(index, pair[1], refused) for index, pair in pairs.items()}
+        pairs = self._pairs(items, refused)
+        given = {index: pair[0] for index, pair in pairs.items()}
+        keys = self._keys(fields, given, refused)
+        rows = self._changes([pair[1] for pair in pairs.values()])
+        seen: dict[int, Any] = {}
+        batches = []
+        for places, columns in self._kept_tenants(list(given), rows, refused):
+            self._coerce_batch(places, columns, seen, refused)
+            batches.append((places, columns))
         if refused:
             raise BatchRefused("items", sorted(refused, key=lambda row: row.index))
-        return pairs, keys, todo
+        return _Todo(given, keys, seen, batches)
+
+    def _pairs(self, items: Sequence[Any], refused: list[RefusedRow]) -> dict[int, tuple[Any, BaseModel]]:
+        schema = self._schema(1) or BaseModel
+        if set(map(type, items)) == {tuple} and set(map(len, items)) == {2}:
+            kinds = {type(item[1]) for item in items}
+            if all(issubclass(kind, schema) for kind in kinds):
+                return dict(enumerate(items))
+        return {at: pair for at, item in enumerate(items) if (pair := self._pair(at, item, refused)) is not None}
 
     def _pair(self, index: int, item: Any, refused: list[RefusedRow]) -> tuple[Any, BaseModel] | None:
         schema = self._schema(1) or BaseModel
@@ -160,95 +190,116 @@ class Updates(Keyed[M, C, U, R]):
         refused.append(RefusedRow(index, None, f"{shown}; pass a pair of a key and an instance of {wanted}"))
         return None
 
-    def _item(self, index: int, obj_in: BaseModel, refused: list[RefusedRow]) -> _Item:
-        values = obj_in.model_dump(exclude_unset=True, by_alias=False)
-        try:
-            if self._tenancy is not None:
-                self._tenancy.keep(values)
-        except InputError as error:
-            refused.append(refusal(index, error))
-        for name, value in values.items():
-            try:
-                values[name] = self._coerced(name, value)
-            except InputError as error:
-                refused.append(refusal(index, error))
-        version, seen = self._model.version, None
-        if version is not None and version in values and (seen := values.pop(version)) is None:
+    def _changes(self, schemas: Sequence[BaseModel]) -> list[dict[str, Any]]:
+        """Give the fields that were set of each schema."""
+        if not schemas:
+            return []
+        at_once = self._dumped_at_once(schemas, set_only=True)
+        return at_once or [each.model_dump(exclude_unset=True, by_alias=False) for each in schemas]
+
+    def _kept_tenants(
+        self, indexes: Sequence[int], rows: Sequence[dict[str, Any]], refused: list[RefusedRow]
+    ) -> Iterator[tuple[list[int], dict[str, Sequence[Any]]]]:
+        """Put rows that set the same attributes together, by columns; tenants are taken out."""
+        if self._tenancy is not None:
+            for index, row in zip(indexes, rows, strict=True):
+                try:
+                    self._tenancy.keep(row)
+                except InputError as error:
+                    refused.append(refusal(index, error))
+        for places, columns in alike(rows) if rows else ():
+            yield [indexes[place] for place in places], columns
+
+    def _coerce_batch(
+        self,
+        indexes: Sequence[int],
+        columns: dict[str, Sequence[Any]],
+        seen: dict[int, Any],
+        refused: list[RefusedRow],
+    ) -> None:
+        """Bring columns to their types, and take the versions out of them."""
+        for name, values in columns.items():
+            if name in self._model.columns:
+                columns[name] = self._coerced_all(name, indexes, values, refused)
+            else:
+                unknown = UnknownField(name, self._model.name, self._model.columns)
+                refused += [refusal(index, unknown) for index in indexes]
+        version = self._model.version
+        if version is not None and version in columns:
+            versions = dict(zip(indexes, columns.pop(version), strict=True))
             reason = f"{version!r} is None: say the version that you saw, or leave it out to overwrite any"
-            refused.append(RefusedRow(index, version, reason))
-        if not values:
-            refused.append(RefusedRow(index, None, "sets nothing: set at least one field of the update schema"))
-        return _Item(seen, values)
+            refused += [RefusedRow(index, version, reason) for index, value in versions.items() if value is None]
+            seen |= versions
+        if not columns:
+            reason = "sets nothing: set at least one field of the update schema"
+            refused += [RefusedRow(index, None, reason) for index in indexes]
 
     # -- statements
 
-    def _check_versions(
-        self, given: Mapping[int, object], found: Mapping[int, Locked], todo: Mapping[int, _Item]
-    ) -> None:
+    def _check_versions(self, todo: _Todo, found: Locked) -> None:
         stale = {
-            index: RowConflict(given[index], todo[index].seen, row.version)
-            for index, row in found.items()
-            if todo[index].seen is not None and todo[index].seen != row.version
+            index: RowConflict(todo.given[index], todo.seen[index], row[-1])
+            for index, row in (found.rows.items() if todo.seen else ())
+            if index in todo.seen and todo.seen[index] != row[-1]
         }
         if stale:
             raise RowsConflict(self._model.name, stale)
 
-    def _change_rows(
-        self,
-        connection: Connection,
-        found: Mapping[int, Locked],
-        todo: Mapping[int, _Item],
-        returning: bool,
-        sent: Sent,
-    ) -> dict[int, _Changed]:
-        alike: dict[tuple[str, ...], list[Target]] = {}
-        for index, row in found.items():
-            values = todo[index].values
-            names = tuple(name for name in self._model.columns if name in values)
-            alike.setdefault(names, []).append(Target(index, row.key, values))
-        changed: dict[int, _Changed] = {}
-        for names, targets in alike.items():
+    def _change_rows(self, connection: Connection, found: Locked, todo: _Todo, returning: bool, sent: Sent) -> _Changed:
+        keys = dict(zip(found.rows, found.keys, strict=True))
+        changed: dict[int, Row[Any]] = {}
+        parts: list[tuple[Shape, list[int]]] = []
+        for indexes, columns in todo.batches:
+            here = [at for at, index in enumerate(indexes) if index in keys]
+            if not here:
+                continue
+            at = [indexes[place] for place in here]
+            names = tuple(name for name in self._model.columns if name in columns)
+            whole = len(here) == len(indexes)
+            values = [columns[name] if whole else [columns[name][place] for place in here] for name in names]
             shape = self._shape(names, returning)
-            for rows in shape.send(connection, targets):
-                changed.update((index, _Changed(found[index], row, shape)) for index, row in rows.items())
+            for rows in shape.send(connection, Targets(at, [keys[index] for index in at], values)):
+                changed.update(rows)
                 sent.count(len(rows))
-        return {index: changed[index] for index in found if index in changed}
+            parts.append((shape, at))
+        return _Changed(found, {index: changed[index] for index in found.rows if index in changed}, parts)
 
     def _shape(self, names: tuple[str, ...], returning: bool) -> Shape:
         asked, shown = self._asked({}, None, None), self._shown_columns() if returning else ()
         return build_shape(self._model, names, self._conditions(asked), asked.params, shown, self._image_columns())
 
-    def _responded_changes(self, connection: Connection, changed: Mapping[int, _Changed]) -> list[R]:
+    def _responded_changes(self, connection: Connection, changed: _Changed) -> list[R]:
         if self._plain:
-            return self._responses.build_all([each.row for each in changed.values()])
-        return self._read_back_all(
-            connection, [each.shape.change.returned.image(each.row) for each in changed.values()]
-        )
+            return self._responses.build_all(changed.rows.values())
+        return self._read_back_all(connection, list(map(changed.after, changed.rows)))
 
     # -- what follows
 
-    def _follow_changes(self, session: Session, changed: Mapping[int, _Changed], returning: bool) -> None:
+    def _follow_changes(self, session: Session, changed: _Changed, returning: bool) -> None:
         """Give the session's own instances what was written, or let them read it when they are asked."""
         if not session.identity_map:
             return
-        for each in changed.values():
-            change = each.shape.change
-            if returning:
-                self._refresh(session, each.before.image, each.row, change)
-            elif (instance := self._instance(session, each.before.image)) is not None:
-                session.expire(instance, [n for n, c in self._model.columns.items() if c.name in change.assigned])
+        for shape, indexes in changed.parts:
+            assigned = [n for n, c in self._model.columns.items() if c.name in shape.change.assigned]
+            for index in indexes:
+                if index not in changed.rows:
+                    continue
+                before = changed.before.image(index)
+                if returning:
+                    self._refresh(session, before, changed.rows[index], shape.change)
+                elif (instance := self._instance(session, before)) is not None:
+                    session.expire(instance, assigned)
 
-    def _written_changes(self, sources: Sources, changed: Sequence[_Changed]) -> Written:
-        few = 2 * len(changed) <= MAX_CELLS
+    def _written_changes(self, sources: Sources, changed: _Changed) -> Written:
+        """Name what the cache must drop; of too many rows to name, only what a declared pattern needs."""
+        few = 2 * len(changed.rows) <= MAX_CELLS
         images: list[dict[str, Any]] = []
         if few or self._dropped_columns:
-            images = [each.before.image for each in changed]
-            images += [each.shape.change.returned.image(each.row) for each in changed]
+            images = [*map(changed.before.image, changed.rows), *map(changed.after, changed.rows)]
         written = self._written(sources, images, None)
         written.everything = not few
-        written.change = self._hooks.change(
-            "update", ((each.before.image, each.shape.change.returned.image(each.row)) for each in changed)
-        )
-        for shape in {each.shape.names: each.shape for each in changed}.values():
+        pairs = ((changed.before.image(index), changed.after(index)) for index in changed.rows)
+        written.change = self._hooks.change("update", pairs)
+        for shape, _ in changed.parts:
             written.tables |= shape.change.reached
         return written

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.types import TypeEngine
 
@@ -13,6 +14,7 @@ from fastrdb.values.kind import Adapt, Category, Settled, Text
 from fastrdb.values.types import kind_of
 
 _NONE = type(None)
+_TEXT_IS_VALUE = (int, str, UUID)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -37,6 +39,11 @@ class ColumnValues:
     _adapt: Adapt
     _text: Text
     _settled: Settled | None = None
+
+    @property
+    def as_equal(self) -> bool:
+        """Whether texts of coerced values are equal just if the values are; databases give them as they coerce."""
+        return self._text is str and self.python_type in _TEXT_IS_VALUE
 
     def coerce(self, value: object) -> Any:
         """Give the value in the column's Python type; ``None`` stays ``None``.

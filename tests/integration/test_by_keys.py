@@ -16,10 +16,10 @@ from sqlalchemy.util import await_only
 from fastrdb import (
     Cache,
     Crud,
-    KeysNotFound,
     MissingKeyField,
     MultipleFound,
     NotFound,
+    RowsNotFound,
     UnknownField,
     UsageError,
     ValueRefused,
@@ -76,9 +76,11 @@ async def test_missing_rows_are_none_or_named(world: World) -> None:
     keys = [78, ANN, NOBODY, 78]
     for _ in range(2):
         assert await names(world, keys, missing="none") == [None, "Ann", None, None]
-        with pytest.raises(KeysNotFound, match=r"78, 77") as error:
+        with pytest.raises(
+            RowsNotFound, match=r"no User for \[0\] 78; \[2\] 77; pass missing='skip' or 'none'"
+        ) as error:
             await names(world, keys, missing="raise")
-        assert error.value.keys == [78, 77]
+        assert error.value.rows == {0: 78, 2: 77}
         assert isinstance(error.value, NotFound)
     assert await names(world, [BOB, ANN], missing="raise") == ["Bob", "Ann"]
 
