@@ -86,6 +86,7 @@ class Deletions(Keyed[M, C, U, R]):
             if isinstance(statement, Update) and dialect == "mysql":  # which gives nothing back; they are locked
                 connection.execute(statement, asked.params)
                 gone.update(part)
+                sent.count(len(part))
                 continue
             for row in connection.execute(statement.returning(*keys), asked.params).fetchall():
                 index = by_key[tuple(row)]

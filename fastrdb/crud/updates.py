@@ -113,13 +113,15 @@ class Updates(Keyed[M, C, U, R]):
             RowsConflict: Some rows have other versions; it names each of them, and nothing is changed.
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused one of them.
         """
-        sources = await self._asked_sources(db, redis)
+        sources = await self._asked_sources(db, redis, self._linked_tables())
         check_missing_argument(missing)
         fields = self._key_fields(where_field)
         pairs, keys, todo = self._understood(fields, listed_items(items, "items", "update_multi"))
         given = {index: pair[0] for index, pair in pairs.items()}
 
         def statements(connection: Connection, session: Session) -> Done[list[R] | int]:
+            everyone = self._asked({}, None, None)
+            self._check_links_of_rows(connection, [item.values for item in todo.values()], everyone)
             with all_or_none(connection, place_of(connection, sources.place)):
                 found = self._locked(connection, fields, keys)
                 self._check_missing(given, found, missing)
