@@ -29,6 +29,7 @@ class Doc(Base, TenantAwareMixin, SoftDeleteMixin, VersionedMixin, AuditMixin):
     slug: Mapped[str] = mapped_column(String(50), index=True)
     folder: Mapped[int] = mapped_column(default=1)
     title: Mapped[str] = mapped_column(String(50))
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("docs.id"))
 
 
 class Remark(Base):
