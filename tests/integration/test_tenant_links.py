@@ -272,6 +272,17 @@ async def test_nested_rows_of_another_tenant_are_not_shown(world: World) -> None
     assert await tasks.get(**world.given, id=2) == changed
 
 
+async def test_names_that_collations_take_for_one(world: World) -> None:
+    """A tenant whose name differs in case only is another: for links, filters on related rows and nested responses."""
+    await world.insert(Project, id=3, tenant_id="OTHER", code="shout")
+    with pytest.raises(NotFound):
+        await world.tasks.update(**world.given, obj_in=Loose(project_id=3), id=2)
+    await world.insert(Task, id=3, tenant_id="other", project_id=3)
+    tasks = Crud[Task, Loose, Loose, WholeTask](Task, WholeTask)
+    assert await world.tasks.get_multi(**world.given, filters={"project.code": "shout"}) == []
+    assert (await tasks.get(db=world.factory, redis=None, id=3)).project is None
+
+
 async def test_rows_of_tenants_by_way_of_shared_ones_are_refused() -> None:
     """A task that shows its kind with all of its tasks would show those of others: refused when the crud is built."""
 
