@@ -93,8 +93,9 @@ async def family(request: pytest.FixtureRequest, database_url: str) -> AsyncIter
 
 def deletions(family: Family) -> dict[str, Any]:
     """Every way to delete the children, what it gives, and what it raises or gives when they are deleted."""
-    crud, given, children = family.crud, family.given, {"fk_field": "parent_id", "fk_value": 1}
-    items = [{"id": -2}, {"id": -3}]
+    crud, given = family.crud, family.given
+    children: dict[str, Any] = {"fk_field": "parent_id", "fk_value": 1}
+    items: list[dict[str, Any]] = [{"id": -2}, {"id": -3}]
     return {
         "delete_multi": (lambda **to: crud.delete_multi(**{**given, **to}, keys=[2, 3]), [2, 3], RowsNotFound),
         "delete_where": (lambda **to: crud.delete_where(**{**given, **to}, parent_id=1), 2, 0),
