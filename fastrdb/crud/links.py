@@ -75,10 +75,11 @@ class Link(NamedTuple):
 
     def missing(self, keys: Sequence[Key]) -> NotFound:
         """Give the error that names rows which the tenant does not have."""
-        if len(self.fields) > 1:
+        first, *others = self.fields
+        if others:
             return NotFound(self.model.name, {"keys": [dict(zip(self.fields, key, strict=True)) for key in keys]})
         values = [key[0] for key in keys]
-        return NotFound(self.model.name, {self.fields[0]: values[0] if len(values) == 1 else values})
+        return NotFound(self.model.name, {first: values[0] if len(values) == 1 else values})
 
 
 class Links(ReadingBack[M, C, U, R]):
