@@ -9,7 +9,7 @@ from pydantic import BaseModel as Schema
 from pydantic import ConfigDict
 from sqlalchemy import ForeignKey, MetaData, String, event, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from fastrdb import Cache, Crud
 from fastrdb.db import AuditMixin, SoftDeleteMixin, TenantAwareMixin, VersionedMixin, naming_convention
@@ -29,6 +29,8 @@ class Doc(Base, TenantAwareMixin, SoftDeleteMixin, VersionedMixin, AuditMixin):
     slug: Mapped[str] = mapped_column(String(50), index=True)
     folder: Mapped[int] = mapped_column(default=1)
     title: Mapped[str] = mapped_column(String(50))
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("docs.id"))
+    children: Mapped[list["Doc"]] = relationship(viewonly=True)
 
 
 class Remark(Base):

@@ -91,7 +91,7 @@ class Bulk(Items[M, C, U, R]):
             BatchRefused: Some instances are wrong; it names each of them. Nothing was sent.
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused one of them.
         """
-        sources = await self._asked_sources(db, redis)
+        sources = await self._asked_sources(db, redis, self._linked_tables())
         key = dict(self._told(key))
         tenant = self._tenancy.named(key) if self._tenancy is not None else None
         batches = self._batches(listed_items(instances, "instances", "create_multi"), tenant)
@@ -99,6 +99,7 @@ class Bulk(Items[M, C, U, R]):
         count = sum(len(batch.indexes) for batch in batches)
 
         def statements(connection: Connection, session: Session) -> Done[list[R] | int]:
+            self._check_links(connection, [batch.columns for batch in batches])
             creation = self._creation() if returning else self._bare_creation()
             with all_or_none(connection, place_of(connection, sources.place)):
                 if returning or count <= MAX_CELLS or self._dropped_columns:

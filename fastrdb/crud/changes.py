@@ -15,16 +15,16 @@ from ..errors import EmptyInput, KeyMismatch, MultipleFound, UnknownField, Usage
 from ..writes.templates import templates_of
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
 from .core import C, M, R, U
+from .links import Links
 from .options import ReadOptions
 from .policies import Marking
-from .reading_back import ReadingBack
 from .statements import Change, Creation, build_change, build_creation, setting
 from .writing import Done
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-class Changes(ReadingBack[M, C, U, R]):
+class Changes(Links[M, C, U, R]):
     """The writes of one row."""
 
     async def create(
@@ -50,11 +50,12 @@ class Changes(ReadingBack[M, C, U, R]):
             KeyMismatch: A key field differs from the row.
             UnknownField, ValueRefused: A field is no column, or its value does not fit.
         """
-        sources = await self._asked_sources(db, redis)
+        sources = await self._asked_sources(db, redis, self._linked_tables())
         values = self._create_values(schema_object(obj_in), key)
         expected = {name: self._model.values[name].coerce(value) for name, value in key.items()}
 
         def statements(connection: Connection, session: Session) -> Done[R]:
+            self._check_links_of_rows(connection, [values])
             statement, returned, _ = self._creation()
             row = connection.execute(statement, {self._model.columns[n].key: v for n, v in values.items()}).one()
             image = returned.image(row)
@@ -95,7 +96,7 @@ class Changes(ReadingBack[M, C, U, R]):
             EmptyInput: No field was set, or no filter was given.
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused it.
         """
-        sources = await self._asked_sources(db, redis)
+        sources = await self._asked_sources(db, redis, self._linked_tables())
         values = self._update_values(schema_object(obj_in), key)
         asked = self._criterion(key, filters, where, self._seen_version(key, values))
         sources = self._widened(sources, asked.tables)
@@ -257,6 +258,7 @@ class Changes(ReadingBack[M, C, U, R]):
         marking: Marking = None,
     ) -> tuple[Row[Any], Change, list[dict[str, Any]]]:
         """Change the row, and give it as it is now, and its images."""
+        self._check_links_of_rows(connection, [values], asked)
         change = self._change(connection, asked, tuple(values), marking)
         before, parameters = self._lock(connection, asked, change)
         row = self._changed(connection, asked, change, before, {**parameters, **setting(values)}, values)

@@ -41,6 +41,8 @@ class ChildValues(Changes[M, C, U, R]):
         value = None if fk_value is UNSET else self._coerced(fk_field, fk_value)
         if value is None:
             raise ValueRefused(fk_field, "the key of the parent, as fk_value", fk_value)
+        if self._tenancy is not None:
+            self._tenancy.told({})  # nobody says it: that is wrong with the call, not with its items
         column = keys[fk_field]
         mappers = self._model.mapper.registry.mappers
         name = next((m.class_.__name__ for m in mappers if m.local_table is column.table), column.table.fullname)

@@ -162,12 +162,13 @@ class Children(ChildValues[M, C, U, R]):
         deletes: Sequence[dict[str, Any]],
         commit: bool | None,
     ) -> ChildrenChange[R]:
-        sources = await self._asked_sources(db, redis, frozenset([parent.column.table.fullname]))
+        sources = await self._asked_sources(db, redis, self._linked_tables() | {parent.column.table.fullname})
 
         def statements(connection: Connection, session: Session) -> Done[ChildrenChange[R]]:
             self._refuse_autocommit(connection, sources)
             # All that can be wrong with what is there already is found before anything is changed.
             self._require_parent(connection, parent)
+            self._check_links_of_rows(connection, rows, known=parent.field)
             found = self._locked_children(connection, parent, [*(each.key for each in updates), *deletes])
             self._compare_versions(found, updates)
             with all_or_none(connection, place_of(connection, sources.place)):
@@ -191,10 +192,12 @@ class Children(ChildValues[M, C, U, R]):
 
     def _require_parent(self, connection: Connection, parent: Parent) -> None:
         column = parent.column
-        statement = select(column).where(column == bindparam("fastrdb_parent", type_=column.type)).limit(1)
+        conditions, parameters = self._visible(column.table)
+        named = column == bindparam("fastrdb_parent", type_=column.type)
+        statement = select(column).where(named, *conditions).limit(1)
         if family(connection.dialect) == "mysql":  # not from a snapshot that may be older than the parent
             statement = statement.with_for_update(read=True)
-        if connection.execute(statement, {"fastrdb_parent": parent.value}).first() is None:
+        if connection.execute(statement, {**parameters, "fastrdb_parent": parent.value}).first() is None:
             raise NotFound(parent.name, {column.key: parent.value})
 
     def _locked_children(

@@ -93,7 +93,7 @@ class Conditional(Changes[M, C, U, R]):
             EmptyInput: There is no condition, and *all_rows* was not said; or no field was set.
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused it.
         """
-        sources = await self._asked_sources(db, redis)
+        sources = await self._asked_sources(db, redis, self._linked_tables())
         values = self._update_values(schema_object(obj_in), keywords)
         seen = self._seen_version(keywords, values)
         asked = self._condition_of(keywords, filters, where, all_rows, seen)
@@ -156,6 +156,7 @@ class Conditional(Changes[M, C, U, R]):
         commit: bool | None,
     ) -> int:
         def statements(connection: Connection, session: Session) -> Done[int]:
+            self._check_links_of_rows(connection, [values] if values else [], asked)
             work = self._conditional_work(connection, asked, values)
             named = sources.cache is not None and work.certain
             tally = Tally(unnamed=not named or place_of(connection, sources.place).autocommit)

@@ -108,7 +108,8 @@ class Core(Generic[M, C, U, R]):
         self._model = Model(model)
         self._policies: Policies = policies_of(self._model, tenant, soft_delete)
         self._tenancy = self._policies.tenancy
-        self._responses: Responses[R] = Responses(self._model, response_schema)
+        whose = self._tenancy.field if self._tenancy is not None else None
+        self._responses: Responses[R] = Responses(self._model, response_schema, whose)
         self._schemas: tuple[type[C] | None, type[U] | None] = (create_schema, update_schema)
         self._db, self._redis, self._commit = db, redis, commit
         self._hooks = Hooks(model, self._model.attribute_of)

@@ -129,7 +129,7 @@ class Meeting(Changes[M, C, U, R]):
         if dialect == "mysql":
             return self._meet_on_mariadb(connection, wanted, change, everyone, batch)
         if not wanted.updated:
-            return [self._keep_met(connection, wanted, change, row) for row in batch.rows()]
+            return [self._keep_met(connection, wanted, change, everyone, row) for row in batch.rows()]
         if dialect == "postgresql":
             return self._meet_on_postgresql(connection, wanted, change, everyone, batch)
         return self._meet_on_sqlite(connection, wanted, change, everyone, batch)
@@ -227,7 +227,7 @@ class Meeting(Changes[M, C, U, R]):
         row = connection.execute(statements.claim, {**given, **asked.params}).one()
         note = row[len(change.returned.columns)]
         if note == OTHER:
-            row = self._meant(connection, wanted, change, given)
+            row = self._meant(connection, wanted, change, asked, given)
         image = change.returned.image(row)
         if note not in (FOUND, OTHER):
             return Outcome(row, change, True)
@@ -237,9 +237,11 @@ class Meeting(Changes[M, C, U, R]):
         row = connection.execute(statements.write, {**given, **by_key}).one()
         return Outcome(row, change, False, image)
 
-    def _meant(self, connection: Connection, wanted: Upsertion, change: Change, given: Mapping[str, Any]) -> Row[Any]:
+    def _meant(
+        self, connection: Connection, wanted: Upsertion, change: Change, everyone: Asked, given: Mapping[str, Any]
+    ) -> Row[Any]:
         """Lock the row that the key names, where the new one would be in the way of another row."""
-        asked = self._asked_by_key(wanted, given)
+        asked = self._asked_by_key(wanted, everyone, given)
         statement = select(*change.returned.columns).where(*self._conditions(asked)).with_for_update()
         row = connection.execute(statement, asked.params).one_or_none()
         if row is None:
@@ -249,9 +251,11 @@ class Meeting(Changes[M, C, U, R]):
 
     # -- all
 
-    def _keep_met(self, connection: Connection, wanted: Upsertion, change: Change, given: Mapping[str, Any]) -> Outcome:
+    def _keep_met(
+        self, connection: Connection, wanted: Upsertion, change: Change, everyone: Asked, given: Mapping[str, Any]
+    ) -> Outcome:
         """Insert a row, or read the one that has its key: on PostgreSQL others may delete that one in between."""
-        dialect, asked = family(connection.dialect), self._asked_by_key(wanted, given)
+        dialect, asked = family(connection.dialect), self._asked_by_key(wanted, everyone, given)
         statement = self._kept(
             self._upsert_shape(wanted, change, asked, dialect), lambda: inserting(self._model, wanted, change, dialect)
         )
@@ -269,9 +273,10 @@ class Meeting(Changes[M, C, U, R]):
         self._insert_plainly(connection, [given])
         raise self._vanishing()
 
-    def _asked_by_key(self, wanted: Upsertion, given: Mapping[str, Any]) -> Asked:
-        """Ask for the row that the key names."""
-        return self._asked({name: given[self._model.columns[name].key] for name in wanted.conflict}, None, None)
+    def _asked_by_key(self, wanted: Upsertion, everyone: Asked, given: Mapping[str, Any]) -> Asked:
+        """Ask for the row that the key names, among those that the call may see."""
+        named = {name: given[self._model.columns[name].key] for name in wanted.conflict}
+        return self._asked({**self._whose(everyone), **named}, None, None)
 
     def _check_upserted(self, connection: Connection, change: Change, batch: Batch, rows: Sequence[Row[Any]]) -> None:
         """Find out why a row was neither inserted nor changed: the one that has its key may be none of this crud's."""

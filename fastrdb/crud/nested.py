@@ -27,6 +27,7 @@ from typing_extensions import TypeAliasType
 from ..errors import UnsupportedModel
 from ..filters import Analysis, analyse, reads_other_rows
 from .model import Model
+from .policies import policies_of
 
 _DIALECT: Final = StrCompileDialect()
 _QUERIES: Final = frozenset({"dynamic", "write_only"})  # of which the attribute is a query, not the rows
@@ -39,16 +40,33 @@ class Related(NamedTuple):
         prop: The relationship.
         level: What is shown of its rows.
         unordered: They come as a set, whose order is any.
+        whose: The attributes of both rows that say whose they are, where both belong to tenants.
     """
 
     prop: RelationshipProperty[Any]
     level: Level
     unordered: bool
+    whose: tuple[str, str] | None
 
     @property
     def settles(self) -> bool:
-        """There is a set to be brought into order, here or below."""
-        return self.unordered or self.level.settles
+        """There is a set to be brought into order, or a tenant to be minded, here or below."""
+        return self.unordered or self.whose is not None or self.level.settles
+
+    def of_the_same(self, instance: object, found: Any) -> Any:
+        """Give the related rows that belong to the tenant of the row they are related to.
+
+        By the rows themselves: of a statement for the related rows alone, SQL cannot say to which of them each belongs.
+        """
+        if self.whose is None or found is None:
+            return found
+        own, theirs = self.whose
+        tenant = vars(instance)[own]
+        if isinstance(found, Mapping):
+            return {key: row for key, row in found.items() if vars(row)[theirs] == tenant}
+        if self.prop.uselist:
+            return [row for row in found if vars(row)[theirs] == tenant]
+        return found if vars(found)[theirs] == tenant else None
 
 
 class Level:
@@ -60,11 +78,26 @@ class Level:
         columns: The name that the schema reads -> the SQL that gives it.
         related: The same for relationships.
         by_entity: The schema needs a mapped instance: a Python property of the model, or a validator that runs before.
-        settles: There is a set among the related rows.
+        settles: There is a set among the related rows, or some that may be another tenant's.
+        whose: The attribute that says whose a row is, or ``None``.
     """
 
-    def __init__(self, model: Model, schema: type[BaseModel], above: tuple[tuple[type[BaseModel], str], ...] = ()):
+    def __init__(
+        self,
+        model: Model,
+        schema: type[BaseModel],
+        whose: str | None = None,
+        above: tuple[tuple[type[BaseModel], str], ...] = (),
+        apart: bool = False,
+    ) -> None:
+        """Describe a level.
+
+        Args:
+            above: The schemas that lead to this one, and their fields.
+            apart: Rows of some level above belong to tenants.
+        """
         self.model, self.schema, self._above = model, schema, above
+        self.whose, self._apart = whose, apart or whose is not None
         self.columns: dict[str, ColumnElement[Any]] = {}
         self.related: dict[str, Related] = {}
         if not schema.__pydantic_complete__:
@@ -138,7 +171,13 @@ class Level:
             model = Model(prop.mapper.class_)
         except UnsupportedModel as error:
             raise self._refused(name, f"{shown}; {error}") from error
-        return Related(prop, Level(model, schemas[0], above), unordered)
+        tenancy = policies_of(model, None, None).tenancy
+        theirs = tenancy.field if tenancy is not None else None
+        if theirs is not None and self.whose is None and self._apart:
+            raise self._refused(name, f"{shown}: rows of tenants, by way of {self.model.name}, whose rows are nobody's")
+        level = Level(model, schemas[0], theirs, above, self._apart)
+        whose = (self.whose, theirs) if self.whose is not None and theirs is not None else None
+        return Related(prop, level, unordered, whose)
 
     def _refused(self, name: str, problem: str) -> UnsupportedModel:
         path = "".join(f"{field}." for _, field in self._above)
@@ -162,14 +201,19 @@ class Level:
             return
         keys = [c for related in self.related.values() for c in related.prop.local_columns]
         names = [*self.model.primary_key, *self.columns, *(n for n, c in self.model.columns.items() if c in keys)]
+        names += [self.whose] if self.whose is not None else []
         yield load_only(*(getattr(self.model.cls, name) for name in dict.fromkeys(names)), raiseload=True)
 
     def settle(self, instance: object) -> None:
-        """Bring the sets of a loaded instance, and of those related to it, into the order of their keys."""
+        """Bring the sets of a loaded instance into the order of their keys, and take out what is another tenant's.
+
+        And so those of the instances that are related to it.
+        """
         values = vars(instance)
         for name, related in self.related.items():
             if not related.settles:
                 continue
+            values[name] = related.of_the_same(instance, values[name])
             if related.unordered:
                 values[name] = _by_key(related.level.model, values[name])
             found = values[name]
@@ -209,7 +253,7 @@ class Level:
 
     def text(self) -> str:
         """Write down what is read for the related rows, equal in every process that runs the same code."""
-        shown = [(name, r.level.by_entity, sorted(r.level.columns)) for name, r in self.related.items()]
+        shown = [(name, r.level.by_entity, r.whose, sorted(r.level.columns)) for name, r in self.related.items()]
         read = [(sorted(each.tables), each.text) for each in self.analyses()]
         return repr((shown, read, [related.level.text() for related in self.related.values()]))
 

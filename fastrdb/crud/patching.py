@@ -66,7 +66,7 @@ class Patching(Changes[M, C, U, R]):
 
         Arguments and errors as in ``update``.
         """
-        sources = await self._asked_sources(db, redis)
+        sources = await self._asked_sources(db, redis, self._linked_tables())
         values = self._update_values(schema_object(obj_in), key)
         asked = self._criterion(key, filters, where, self._seen_version(key, values))
 

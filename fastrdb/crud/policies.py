@@ -18,7 +18,7 @@ from ..context import current_tenant
 from ..db.models import SoftDeleteMixin, TenantAwareMixin, UTCDateTime, utc_now
 from ..errors import ConfigurationError, InputError, TenantMismatch, TenantRequired, ValueRefused
 from ..keys import Pattern, Template
-from ..values import ColumnValues
+from ..values import ColumnValues, column_values
 from .model import Model
 from .options import PLAIN, ReadOptions
 
@@ -249,7 +249,8 @@ def _tenancy(model: Model, name: object) -> Tenancy:
     if values.category in ("json", "array"):
         raise ConfigurationError(f"tenant={name!r}: takes {values.expected}, which cannot say whose a row is")
     exact = None
-    if values.category == "text" and not values.exact:
+    declared = column_values(str(name), column.type)  # not as an earlier look has left it
+    if declared.category == "text" and not declared.exact:
         exact = str(name)
         if type(column.type) in _UNPADDED and not getattr(column.type, "_variant_mapping", None):
             values = model.values[exact] = replace(values, exact=True)  # compared by ``exactly``

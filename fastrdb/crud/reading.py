@@ -91,24 +91,34 @@ class Reading(Core[M, C, U, R]):
         found: Analysis = self._kept(("analysis", name), build)
         return found
 
+    def _whose(self, asked: Asked) -> dict[str, Any]:
+        """Give the tenant that a call works for, as its keywords would say it; nothing where there is none."""
+        field = self._tenancy.field if self._tenancy is not None else None
+        return {field: asked.given[field]} if field is not None and field in asked.given else {}
+
     # -- statements
 
-    def _select(self, asked: Asked) -> Select[Any]:
-        """Give the SELECT of responses and hidden columns, with the caller's conditions and the model's own."""
+    def _select(self, asked: Asked, shown: ReadOptions | None = None) -> Select[Any]:
+        """Give the SELECT of responses and hidden columns, with the caller's conditions and the model's own.
+
+        Args:
+            shown: Says which related rows are shown, where that is not what the call says of its own.
+        """
         columns = [self._model.columns[name] for name in self._hidden]
-        shown: list[Any] = [self._model.cls] if self._responses.by_entity else [*self._responses.columns.values()]
-        shown += [column.label(f"fastrdb_{column.key}") for column in columns]
-        statement = cast("Select[Any]", select(*shown)).options(*self._loading(asked))
+        selected: list[Any] = [self._model.cls] if self._responses.by_entity else [*self._responses.columns.values()]
+        selected += [column.label(f"fastrdb_{column.key}") for column in columns]
+        loading = self._loading(asked.options if shown is None else shown)
+        statement = cast("Select[Any]", select(*selected)).options(*loading)
         return self._conditioned(statement, asked)
 
-    def _loading(self, asked: Asked) -> tuple[ExecutableOption, ...]:
+    def _loading(self, options: ReadOptions) -> tuple[ExecutableOption, ...]:
         """Give the options of a SELECT of instances: what is loaded with them, and that it is not deleted."""
-        if asked.options.include_deleted or asked.options.only_deleted:
+        if options.include_deleted or options.only_deleted:
             return self._responses.options
-        shown = {model.cls: policies_of(model, None, None).deletion for model in self._responses.shown.models()}
+        deletions = {model.cls: policies_of(model, None, None).deletion for model in self._responses.shown.models()}
         live = [
             with_loader_criteria(cls, deletion.live, include_aliases=True)
-            for cls, deletion in shown.items()
+            for cls, deletion in deletions.items()
             if deletion is not None
         ]
         return (*self._responses.options, *live)

@@ -14,6 +14,7 @@ from .arguments import Asked
 from .core import C, M, R, U
 from .execution import Query, read_back
 from .instances import Instances
+from .options import PLAIN
 from .statements import Returned
 
 _ROWS = 500  # of one statement
@@ -57,7 +58,8 @@ class ReadingBack(Instances[M, C, U, R]):
         named: Any = bindparam("fastrdb_keys", expanding=True)
         among = tuple_(*keys).in_(named) if width > 1 else keys[0].in_(named)
         shown = [key.label(f"fastrdb_key_{key.name}") for key in keys]
-        statement = self._select(asked).add_columns(*shown).where(among)
+        # The row itself may be deleted by now; related rows are shown as every read shows them.
+        statement = self._select(asked, PLAIN).add_columns(*shown).where(among)
         if dialect == "mysql":  # not from a snapshot that may be older than the row
             statement = statement.with_for_update()
         return Query.of(statement, by_entity=self._responses.by_entity)

@@ -16,6 +16,7 @@ from sqlalchemy.sql.util import ClauseAdapter
 
 from ..errors import UnsupportedModel
 from ..filters import FieldSet, Related
+from ..filters.exactness import exactly
 
 if TYPE_CHECKING:
     from .model import Model
@@ -95,8 +96,8 @@ class RelatedRows:
             raise UnsupportedModel(
                 str(self._relationship), "its rows belong to tenants, and yours do not; filter through it with where="
             )
-        condition: ColumnElement[bool] = getattr(self._target, tenancy.field) == getattr(self._source, own.field)
-        return [condition]
+        target, source = getattr(self._target, tenancy.field), getattr(self._source, own.field)
+        return [exactly(target, source) if tenancy.exact is not None else target == source]
 
     def _joined(self, asked: Sequence[ColumnElement[bool]]) -> ColumnElement[bool]:
         """Join a second alias of the source: ``has`` and ``any`` of SQLAlchemy 2.1 say the discriminator wrongly.

@@ -30,11 +30,11 @@ class Responses(Generic[R]):
         options: The loader options for a SELECT of instances.
     """
 
-    def __init__(self, model: Model, schema: type[R]) -> None:
+    def __init__(self, model: Model, schema: type[R], whose: str | None = None) -> None:
         if not (isinstance(schema, type) and issubclass(schema, BaseModel)) or issubclass(schema, RootModel):
             raise UnsupportedModel(repr(schema), "the response schema must be a pydantic BaseModel with fields")
         self.model, self.schema = model, schema
-        self.shown = Level(model, schema)
+        self.shown = Level(model, schema, whose)
         self.columns = self.shown.columns
         self.by_entity = self.shown.by_entity or bool(self.shown.related)
         self.options = self.shown.options()

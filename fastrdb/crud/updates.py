@@ -132,12 +132,13 @@ class Updates(Keyed[M, C, U, R]):
             RowsConflict: Some rows have other versions; it names each of them, and nothing is changed.
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused one of them.
         """
-        sources = await self._asked_sources(db, redis)
+        sources = await self._asked_sources(db, redis, self._linked_tables())
         check_missing_argument(missing)
         fields = self._key_fields(where_field)
         todo = self._understood(fields, listed_items(items, "items", "update_multi"))
 
         def statements(connection: Connection, session: Session) -> Done[list[R] | int]:
+            self._check_links_of_columns(connection, [columns for _, columns in todo.batches])
             with all_or_none(connection, place_of(connection, sources.place)):
                 found = self._locked(connection, fields, todo.keys)
                 self._check_missing(todo.given, found.rows, missing)

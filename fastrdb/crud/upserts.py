@@ -72,7 +72,7 @@ class Upserts(UpsertBatches[M, C, U, R]):
             UnknownField, ValueRefused, KeyMismatch: As in ``create``; and a conflict field that is ``None``.
             SessionRefused: AUTOCOMMIT on SQLite or MariaDB, where it takes several statements.
         """
-        sources = await self._asked_sources(db, redis)
+        sources = await self._asked_sources(db, redis, self._linked_tables())
         given = schema_object(obj_in)
         values = self._create_values(given, key)
         wanted = self._wanted(values, {*given.model_fields_set, *key}, conflict_fields, update_fields)
@@ -99,7 +99,7 @@ class Upserts(UpsertBatches[M, C, U, R]):
         Raises:
             As ``upsert``.
         """
-        sources = await self._asked_sources(db, redis)
+        sources = await self._asked_sources(db, redis, self._linked_tables())
         values = self._create_values(schema_object(obj_in), key)
         wanted = self._wanted(values, frozenset(), conflict_fields, ())
         asked = self._asked({**self._tenant_in(key), **{name: values[name] for name in wanted.conflict}}, None, None)
@@ -132,12 +132,13 @@ class Upserts(UpsertBatches[M, C, U, R]):
             EmptyInput: *instances* is empty.
             As ``upsert``.
         """
-        sources = await self._asked_sources(db, redis)
+        sources = await self._asked_sources(db, redis, self._linked_tables())
         groups = self._upserts_of(instances_of(instances), conflict_fields, update_fields)
         self._check_conflict_keys(groups)
 
         def statements(connection: Connection, session: Session) -> Done[list[Upserted[R]]]:
             self._prepare_upsert(connection, sources.place)
+            self._check_links(connection, [batch.columns for _, batch in groups])
             with self._upsert_savepoint(connection, sources, commit), SaidTwice(groups, self._conflict_keys):
                 found = [self._meet(connection, wanted, batch) for wanted, batch in groups]
                 outcomes = by_index([batch for _, batch in groups], found)
@@ -173,6 +174,7 @@ class Upserts(UpsertBatches[M, C, U, R]):
 
         def statements(connection: Connection, session: Session) -> Done[Upserted[R]]:
             self._prepare_upsert(connection, sources.place)
+            self._check_links(connection, [batch.columns])
             (outcome,) = self._meet(connection, wanted, batch, self._tenant_in(key))
             if outcome.created:
                 self._compare(expected, outcome.after)
