@@ -115,11 +115,6 @@ class Meeting(Changes[M, C, U, R]):
             connection.execute(DEFINE)
             connection.info[_DEFINED] = True
 
-    def _tenant_in(self, key: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the tenant that the keywords of a call name, if they do."""
-        field = self._tenancy.field if self._tenancy is not None else None
-        return {field: key[field]} if field is not None and field in key else {}
-
     def _meet(
         self, connection: Connection, wanted: Upsertion, batch: Batch, tenant: Mapping[str, Any] = MappingProxyType({})
     ) -> list[Outcome]:
@@ -271,7 +266,9 @@ class Meeting(Changes[M, C, U, R]):
 
     def _asked_by_key(self, wanted: Upsertion, given: Mapping[str, Any]) -> Asked:
         """Ask for the row that the key names."""
-        return self._asked({name: given[self._model.columns[name].key] for name in wanted.conflict}, None, None)
+        tenant = () if self._tenancy is None else (self._tenancy.field,)
+        key = {name: given[self._model.columns[name].key] for name in (*tenant, *wanted.conflict)}
+        return self._asked(key, None, None)
 
     def _check_upserted(self, connection: Connection, change: Change, batch: Batch, rows: Sequence[Row[Any]]) -> None:
         """Find out why a row was neither inserted nor changed: the one that has its key may be none of this crud's."""

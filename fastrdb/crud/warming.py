@@ -87,13 +87,13 @@ class Warming(ByKeys[M, C, U, R]):
         if sources.cache is None or sources.space is None or not sources.space.rows:
             lacks = "redis is None: there is no cache" if sources.cache is None else "the crud has no row template"
             raise InputError(f"warm: {lacks} to fill")
-        done, last = Warmed(0, 0), None
+        done, last, plain = Warmed(0, 0), None, self._asked(self._tenant_in(keywords), None, None)
         while done.rows < limit:
             size = min(batch, limit - done.rows)
             rows, last = await self._next_rows(sources, asked, last, offset, size)
             stored = 0
             for keys in sources.space.rows if rows else ():
-                stored += await self._warm(sources, keys, rows)
+                stored += await self._warm(sources, keys, rows, plain)
             done = Warmed(done.rows + len(rows), done.stored + stored)
             if progress is not None and rows:
                 said = progress(done)
@@ -127,14 +127,13 @@ class Warming(ByKeys[M, C, U, R]):
         rows = [dict(zip(names, row[len(primary) :], strict=False)) for row in found]
         return rows, found[-1][: len(primary)] if found else last
 
-    async def _warm(self, sources: Sources, keys: RowKeys, rows: Sequence[Mapping[str, Any]]) -> int:
+    async def _warm(self, sources: Sources, keys: RowKeys, rows: Sequence[Mapping[str, Any]], plain: Asked) -> int:
         """Put rows into the cache under one template; give how many values were stored."""
         fields = keys.bound.columns
         wanted = [row for row in rows if all(row[name] is not None for name in fields)]
         cache = sources.cache
         if cache is None or not wanted:
             return 0
-        plain = self._asked({}, None, None)
         try:
             named = keys_of(self._model, fields, [[row[name] for row in wanted] for name in fields], wanted)
         except InputError:  # a value that no caller could ask for, as SQLite may have it

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fastrdb import (
+    Committed,
     Crud,
     CursorRefused,
     InputError,
@@ -16,8 +17,24 @@ from fastrdb import (
     SessionRefused,
     TenantRequired,
     UnknownField,
+    UsageError,
 )
-from tests.ground import ALL_NOTES, ANN, BO, CID, FOREIGN, GONE, NOBODY, NOTE, Author, AuthorOut, Ground, Loose
+from tests.ground import (
+    ALL_NOTES,
+    ANN,
+    BO,
+    CID,
+    FOREIGN,
+    GONE,
+    NOBODY,
+    NOTE,
+    Author,
+    AuthorOut,
+    Book,
+    BookOut,
+    Ground,
+    Loose,
+)
 
 
 async def model__is_the_mapped_class(g: Ground) -> None:
@@ -120,6 +137,15 @@ async def warm__puts_rows_into_the_cache(g: Ground) -> None:
     assert (await g.authors.get(**g.given, name="Ann")).id == ANN
 
 
+async def warm__puts_a_tenants_rows_into_the_cache(g: Ground) -> None:
+    """Those that are not deleted, for the tenant that the call names; others stay hidden."""
+    if g.cache is None:
+        return
+    assert await g.notes.warm(**g.given, tenant_id="acme") == (1, 1)
+    for id, there in ((NOTE, True), (GONE, False), (FOREIGN, False)):
+        assert await g.notes.exists(**g.given, id=id, tenant_id="acme") == there
+
+
 async def get_multi__gives_pages_in_order(g: Ground) -> None:
     """Pages by any order; past the end there is nothing."""
     for _ in range(2):
@@ -202,6 +228,8 @@ async def distinct__gives_each_value_once(g: Ground) -> None:
     for _ in range(2):
         assert await g.authors.distinct(**g.given, field="rank") == [1, 3, None]
         assert await g.books.distinct(**g.given, field="title", author_id=BO) == []
+    with pytest.raises(UsageError):
+        await g.authors.distinct(**g.given, field="rank", options=ReadOptions(for_update=True))
     with pytest.raises(UnknownField):
         await g.authors.distinct(**g.given, field="nothing")
 
@@ -214,6 +242,8 @@ async def aggregate__computes_figures_by_group(g: Ground) -> None:
         assert await g.authors.aggregate(**given, id=NOBODY) == [{"n": 0, "sum": None}]
         by_line = await g.seats.aggregate(**g.given, functions={"n": "count"}, group_by="line", having={"n": 2})
         assert by_line == [{"line": "é", "n": 2}]
+    with pytest.raises(UsageError):
+        await g.authors.aggregate(**g.given, functions={"n": "count"}, options=ReadOptions(for_update=True))
     with pytest.raises(InputError):
         await g.authors.aggregate(**g.given, functions={"x": ("sum", "name")})
 
@@ -242,6 +272,25 @@ async def after_commit__is_told_what_was_committed(g: Ground) -> None:
     await authors.delete(**g.given, id=ANN)
     [change] = told[0].rows  # type: ignore[attr-defined]  # a Committed
     assert (change.kind, change.before["id"], change.after) == ("delete", ANN, None)
+
+
+async def after_commit__is_told_of_children(g: Ground) -> None:
+    """Rows that came, changed and went with their parent; nothing where nothing was written."""
+    told: list[Committed] = []
+    books = Crud[Book, Loose, Loose, BookOut](Book, BookOut, "book:{id}")
+
+    @books.after_commit
+    async def hear(committed: Committed) -> None:
+        told.append(committed)
+
+    at = {**g.given, "fk_field": "author_id"}
+    await books.create_by_foreign_key(**at, fk_value=ANN, data=[{"title": "x"}])
+    await books.update_by_foreign_key(**at, fk_value=ANN, data=[{"title": "y"}, {"id": 1001, "title": "z"}])
+    await books.delete_by_foreign_key(**at, fk_value=ANN)
+    await books.delete_by_foreign_key(**at, fk_value=ANN)
+    await books.delete_where(**g.given, title="nothing")
+    assert [sorted(each.kinds) for each in told] == [["create"], ["create", "update"], ["delete"]]
+    assert [len(each.rows or ()) for each in told] == [1, 2, 4]
 
 
 async def invalidate__makes_rows_be_read_again(g: Ground) -> None:

@@ -269,6 +269,19 @@ async def get_or_create__leaves_a_row_as_it_is(g: Ground) -> None:
     assert (await g.authors.get_or_create(**g.given, obj_in=Loose(name="Ω", rank=9))).created
 
 
+async def get_or_create__keeps_to_its_tenant(g: Ground) -> None:
+    """A row of the tenant is given; a deleted one and another tenant's are in the way, and stay as they are."""
+    row, created = await g.notes.get_or_create(**g.given, obj_in=Loose(id=NOTE, text="x"), tenant_id="acme")
+    assert (row.text, created) == ("here", False)
+    before = await g.stored()
+    for method in (g.notes.get_or_create, g.notes.upsert):
+        for id in (GONE, FOREIGN):
+            with pytest.raises(UniqueViolation):
+                await method(**g.given, obj_in=Loose(id=id, text="mine"), tenant_id="acme")
+    assert await g.stored() == before
+    assert (await g.notes.get_or_create(**g.given, obj_in=Loose(id=7, text="new"), tenant_id="acme")).created
+
+
 async def update_where__gives_the_number(g: Ground) -> None:
     """Rows that match, of the tenant; no condition is refused; no match is none."""
     assert await g.authors.update_where(**g.given, obj_in=Loose(rank=5), rank=None) == 1
