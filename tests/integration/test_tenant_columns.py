@@ -390,7 +390,7 @@ async def test_statements_carry_the_tenant(small: Shelf) -> None:
     await crud.purge(**given, id=made.id)
     assert len(small.sent) >= 9
     for statement in small.sent:
-        if not statement.startswith("INSERT"):
+        if statement.startswith(("SELECT", "UPDATE", "DELETE")):
             assert "docs.tenant_id = ?" in statement, statement
 
 
