@@ -45,6 +45,8 @@ def shared_servers(item: pytest.Function) -> Iterator[str]:
         yield str(item.callspec.params["redis_server"])
     if "valkey_server" in item.fixturenames:
         yield FLAVOURS[0]
+    if "redis7_server" in item.fixturenames:
+        yield FLAVOURS[-1]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -247,6 +249,21 @@ def cluster_url(cluster: Cluster) -> Iterator[str]:
     cluster.clean()
     with held_to_promises(cluster):
         yield cluster.url
+
+
+@pytest.fixture(scope="session")
+def redis7_server(fleet: Fleet) -> RedisServer:
+    """The run's Redis 7, for tests that name the flavour."""
+    with failing_in_one_line():
+        return fleet.redis(FLAVOURS[-1])
+
+
+@pytest.fixture
+def redis7_url(redis7_server: RedisServer) -> Iterator[str]:
+    """An emptied Redis 7, for tests that name the flavour."""
+    redis7_server.clean()
+    with held_to_promises(redis7_server):
+        yield redis7_server.url
 
 
 @pytest.fixture

@@ -107,6 +107,7 @@ class Aggregates(Besides[M, C, U, R]):
         limited(limit)
         grouping = self._grouping(functions, _names("group_by", group_by), order_by, bool(ascending), limit)
         asked = self._asked(keywords, filters, where, options)
+        self._refuse_lock(asked)
         return await self._aggregated(db, redis, asked, grouping, having or {}, limit)
 
     async def _aggregated(

@@ -16,6 +16,7 @@ from ..errors import Conflict, EmptyInput, MultipleFound, NotFound, SessionRefus
 from .arguments import UNSET, Asked, MaybeDatabase, MaybeRedis, Sources, Unset
 from .child_items import Parent, in_turn, listed, of_all
 from .child_values import ChildUpdate, ChildValues
+from .committed import told_together
 from .core import C, M, R, U
 from .savepoint import all_or_none
 from .statements import locking
@@ -178,7 +179,9 @@ class Children(ChildValues[M, C, U, R]):
                 images = [self._creation().returned.image(row) for row in made]
                 updated = self._shown_rows(connection, changed)
                 created = self._shown_rows(connection, list(zip(made, images, strict=True)))
-            everything = _together([*gone, *written, self._written(sources, images, None)])
+            new = self._written(sources, images, None)
+            new.change = self._hooks.change("create", [(None, image) for image in images])
+            everything = _together([*gone, *written, new])
             return Done(lambda: ChildrenChange(created, updated, len(gone)), everything)
 
         return await self._writer(sources, commit).run(sources.db, statements)
@@ -275,7 +278,9 @@ class Children(ChildValues[M, C, U, R]):
                     self._model.name, "a trigger of its table lets rows vanish; change them one by one"
                 ) from error
             rows.append((row, images[0]))
-            written.append(self._reaching(sources, change, images, None))
+            one = self._reaching(sources, change, images, None)
+            one.change = self._hooks.change("update", [(images[-1], images[0])])
+            written.append(one)
         return rows, written
 
     def _insert_children(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Row[Any]]:
@@ -299,10 +304,13 @@ class Children(ChildValues[M, C, U, R]):
 
 def _together(parts: Iterable[Written]) -> Written:
     """Give what several writes did as one."""
-    found = Written()
+    found, changes = Written(nothing=True), []
     for part in parts:
+        found.nothing = False
+        changes += [part.change] if part.change is not None else []
         found.images += part.images
         found.tables |= part.tables
         found.directories |= part.directories
         found.everything |= part.everything
+    found.change = told_together(changes)
     return found

@@ -67,6 +67,11 @@ class Change:
     rows: Sequence[RowChange] | None
 
 
+def told_together(changes: Sequence[Change]) -> Change | None:
+    """Give as one what parts of a write say, all of which name their rows; ``None`` where none says anything."""
+    return Change(None, [row for each in changes for row in each.rows or ()]) if changes else None
+
+
 @dataclass(slots=True, eq=False)
 class Hooks:
     """The hooks of one crud, in the order in which they were registered.
@@ -121,4 +126,5 @@ class Hooks:
             if each.rows is None:
                 return Committed(self.model, frozenset(kinds), None)
             rows += each.rows
+            kinds |= {row.kind for row in each.rows}
         return Committed(self.model, frozenset(kinds), tuple(rows))

@@ -167,7 +167,7 @@ class Conditional(Changes[M, C, U, R]):
                 if progress is not None:
                     progress(tally.rows)
             self._follow_where(connection, session, work)
-            written = self._written(sources, tally.images, None) if tally.rows else Written()
+            written = self._written(sources, tally.images, None) if tally.rows else Written(nothing=True)
             if tally.rows:
                 written.everything |= tally.unnamed
                 written.change = self._hooks.change("delete" if values is None else "update", None)

@@ -232,6 +232,11 @@ class Core(Generic[M, C, U, R]):
         """Give the keywords of a call with its tenant among them, where rows belong to tenants."""
         return keywords if self._tenancy is None else self._tenancy.told(keywords)
 
+    def _tenant_in(self, key: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the tenant that the keywords of a call name, if they do."""
+        field = self._tenancy.field if self._tenancy is not None else None
+        return {field: key[field]} if field is not None and field in key else {}
+
     def _schema(self, index: int) -> type[BaseModel] | None:
         """Give the create (0) or update (1) schema. ``__orig_class__`` exists only after ``__init__``."""
         explicit = self._schemas[index]

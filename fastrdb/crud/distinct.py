@@ -54,6 +54,7 @@ class Distinct(Besides[M, C, U, R]):
         """
         name = self._distinct_field(field)
         asked, parameters = self._asked(keywords, filters, where, options), limited(limit)
+        self._refuse_lock(asked)
         tables, uncacheable = self._attributes_read([name])
         sources = await self._asked_sources(db, redis, asked.tables | tables)
         columns = (self._model.values[name],)

@@ -115,11 +115,6 @@ class Meeting(Changes[M, C, U, R]):
             connection.execute(DEFINE)
             connection.info[_DEFINED] = True
 
-    def _tenant_in(self, key: Mapping[str, Any]) -> dict[str, Any]:
-        """Give the tenant that the keywords of a call name, if they do."""
-        field = self._tenancy.field if self._tenancy is not None else None
-        return {field: key[field]} if field is not None and field in key else {}
-
     def _meet(
         self, connection: Connection, wanted: Upsertion, batch: Batch, tenant: Mapping[str, Any] = MappingProxyType({})
     ) -> list[Outcome]:
