@@ -9,11 +9,11 @@ from fastrdb import (
     Crud,
     CursorRefused,
     InputError,
-    KeysNotFound,
     MissingKeyField,
     NotFound,
     OutOfRange,
     ReadOptions,
+    RowsNotFound,
     SessionRefused,
     TenantRequired,
     UnknownField,
@@ -123,7 +123,7 @@ async def get_by_keys__keeps_the_order_of_keys(g: Ground) -> None:
         assert [each and each.id for each in with_gaps] == [None, ANN]
         seats = await g.seats.get_by_keys(**g.given, keys=[{"line": "é", "number": 2}, {"line": "é", "number": 1}])
         assert [each.number for each in seats] == [2, 1]
-    with pytest.raises(KeysNotFound):
+    with pytest.raises(RowsNotFound):
         await g.authors.get_by_keys(**g.given, keys=[ANN, NOBODY], missing="raise")
     assert await g.authors.get_by_keys(**g.given, keys=[]) == []
 
