@@ -85,7 +85,8 @@ class Warming(ByKeys[M, C, U, R]):
         asked = self._asked(keywords, filters, where)
         sources = await self._asked_sources(db, redis, asked.tables)
         if sources.cache is None or sources.space is None or not sources.space.rows:
-            lacks = "redis is None: there is no cache" if sources.cache is None else "the crud has no row template"
+            none = "the crud has no row template, or is one of all_tenants(), which has nothing cached,"
+            lacks = "redis is None: there is no cache" if sources.cache is None else none
             raise InputError(f"warm: {lacks} to fill")
         done, last = Warmed(0, 0), None
         while done.rows < limit:
