@@ -191,7 +191,6 @@ class Reading(Core[M, C, U, R]):
         if (barred := self._barred(sources, cache, reason)) is not None:
             cache.stats.count(f"bypass: {barred}")
             return (await load(False)).answer
-        waits = not (isinstance(db, AsyncSession) and db.in_transaction())
         store = cache.store
         try:
             found = await store.read(entry, scope.tokens, bulk=bulk)
@@ -203,6 +202,7 @@ class Reading(Core[M, C, U, R]):
         if raw is not None:
             cache.stats.hits += 1
             return decode(raw) if raw is not NULL else cast("T", None)
+        waits = not (isinstance(db, AsyncSession) and db.in_transaction())
         ask = Ask(
             entry, scope.tokens, table_keys(self._model.table, cache.prefix)[0], listed, stamps,
             self._layout.life_ms(entry) if life_ms is None else life_ms, self._layout.negative_ms, bulk, waits,

@@ -132,7 +132,12 @@ class Rows(Reading[M, C, U, R]):
         keys = sources.space.row(key) if sources.space is not None else None
         if keys is None:
             return self._uncached(sources, key, self._asked(key, filters, where, options))
-        sources, entry, row_entry, scope, listed, reason = self._spot(sources, keys, key, where, filters, options)
+        if where is None and filters is None and options is None and len(key) == len(keys.fields) and not sources.sight:
+            entry = row_entry = keys.key(key)  # as ``_spot`` does: the usual hit is spared the call
+            scope, reason = keys.scope(key), self._uncacheable
+            listed: bytes | None = keys.listed
+        else:
+            sources, entry, row_entry, scope, listed, reason = self._spot(sources, keys, key, where, filters, options)
 
         async def load(may_store: bool) -> Loaded[Any]:
             asked = self._asked(key, filters, where, options)

@@ -13,7 +13,6 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 _CHUNK = 65_536
@@ -164,7 +163,7 @@ class ServerProcess:
 
     Args:
         pid: Its process, which must be a child of nobody who waits for it, or of this process.
-        command: How it is started again; by default as it was started.
+        command: How it is started again, where it is to be: servers change what the system says of it.
 
     Attributes:
         pid: Its process now.
@@ -172,7 +171,7 @@ class ServerProcess:
 
     def __init__(self, pid: int, command: Sequence[str] | None = None) -> None:
         self.pid = pid
-        self._command = list(command) if command is not None else _command_of(pid)
+        self._command = list(command or ())
         self._child: subprocess.Popen[bytes] | None = None
 
     def pause(self) -> None:
@@ -193,7 +192,13 @@ class ServerProcess:
             time.sleep(0.005)
 
     def restart(self) -> None:
-        """Kill it, and start it again; whether it answers already is for the caller to find out."""
+        """Kill it, and start it again; whether it answers already is for the caller to find out.
+
+        Raises:
+            ValueError: Nobody has said how it is started.
+        """
+        if not self._command:
+            raise ValueError("command: say how the server is started, ServerProcess(pid, [program, argument, …])")
         if self._is_there():
             self.kill()
         self._child = subprocess.Popen(
@@ -212,7 +217,3 @@ class ServerProcess:
         except ProcessLookupError:
             return False
         return True
-
-
-def _command_of(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode().split("\0")

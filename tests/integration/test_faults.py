@@ -118,8 +118,9 @@ def process(tmp_path: Path) -> Iterator[tuple[ServerProcess, int]]:
     """A Valkey that keeps nothing on disk, and its port."""
     port = free_port()
     place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", "", "--appendonly", "no"]
-    with subprocess.Popen([*programs.valkey().argv, *place], stdout=subprocess.DEVNULL) as child:
-        found = ServerProcess(child.pid)
+    command = [*programs.valkey().argv, *place]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
+        found = ServerProcess(child.pid, command)
         yield found, port
         found.kill()
 

@@ -142,7 +142,8 @@ async def test_watched_session_leaves_its_rows(world: World, server: RedisServer
         (await session.get_one(User, ANN)).name = "new"
     (keys,) = await rows_of(world)
     server.resume()
-    assert "user:id:1" in keys
+    # Of a column that a template of another test's crud names, nobody knows the old value: then it is all of the table.
+    assert keys & {"user:id:1", "fastrdb:{users}:all"}
     assert not [key for key in keys if TABLE.name in key]
 
 
