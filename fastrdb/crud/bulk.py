@@ -110,7 +110,9 @@ class Bulk(Items[M, C, U, R]):
                     created, written = [], self._written(sources, [], None)
                     written.everything = True
                     written.change = self._hooks.change("create", None)
-                responses = self._responded(connection, created, creation.returned) if returning else count
+                responses: list[R] | int = count
+                if returning:
+                    responses = self._answers(connection, created, map(creation.returned.image, created))
             if sources.space is not None and named:
                 written.directories |= sources.space.dropped_by(named)
             return Done(lambda: responses, written)
@@ -177,11 +179,6 @@ class Bulk(Items[M, C, U, R]):
                 connection.execute(arrays, part.arrays())
             else:
                 connection.execute(insert(table), part.rows())
-
-    def _responded(self, connection: Connection, rows: Sequence[Row[Any]], returned: Returned) -> list[R]:
-        if self._plain:
-            return self._responses.build_all(rows)
-        return self._read_back_all(connection, [returned.image(row) for row in rows])
 
     def _written_rows(self, sources: Sources, rows: Sequence[Row[Any]], returned: Returned) -> Written:
         """Name what the cache must drop; of too many rows to name, only what a declared pattern needs."""

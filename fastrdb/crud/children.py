@@ -14,10 +14,12 @@ from ..db.servers import family
 from ..db.sessions import place_of
 from ..errors import Conflict, EmptyInput, MultipleFound, NotFound, SessionRefused, UnsupportedModel
 from .arguments import UNSET, Asked, MaybeDatabase, MaybeRedis, Sources, Unset
+from .arrays import Batch
 from .child_items import Parent, in_turn, listed, of_all
 from .child_values import ChildUpdate, ChildValues
 from .committed import told_together
 from .core import C, M, R, U
+from .items import alike
 from .savepoint import all_or_none
 from .statements import locking
 from .writing import Done, Written
@@ -177,8 +179,8 @@ class Children(ChildValues[M, C, U, R]):
                 changed, written = self._update_children(connection, session, sources, parent, updates)
                 made = self._insert_children(connection, rows)
                 images = [self._creation().returned.image(row) for row in made]
-                updated = self._shown_rows(connection, changed)
-                created = self._shown_rows(connection, list(zip(made, images, strict=True)))
+                updated = self._answers(connection, [row for row, _ in changed], (image for _, image in changed))
+                created = self._answers(connection, made, images)
             new = self._written(sources, images, None)
             new.change = self._hooks.change("create", [(None, image) for image in images])
             everything = _together([*gone, *written, new])
@@ -285,21 +287,13 @@ class Children(ChildValues[M, C, U, R]):
 
     def _insert_children(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Row[Any]]:
         """Insert rows, and give them in their order; those that leave other columns to their defaults go apart."""
-        alike: dict[tuple[str, ...], list[int]] = {}
-        for index, row in enumerate(rows):
-            alike.setdefault(tuple(row), []).append(index)
         made: dict[int, Row[Any]] = {}
         columns = self._creation().returned.columns
         statement = insert(self._model.table).returning(*columns, sort_by_parameter_order=True)
-        for indexes in alike.values():
-            given = [{self._model.columns[n].key: v for n, v in rows[index].items()} for index in indexes]
-            made.update(zip(indexes, connection.execute(statement, given).fetchall(), strict=True))
+        for indexes, given in alike(rows) if rows else ():
+            batch = Batch(indexes, {self._model.columns[name].key: values for name, values in given.items()})
+            made.update(zip(indexes, connection.execute(statement, batch.rows()).fetchall(), strict=True))
         return [made[index] for index in range(len(rows))]
-
-    def _shown_rows(self, connection: Connection, rows: Sequence[tuple[Row[Any], dict[str, Any]]]) -> list[R]:
-        if self._plain:
-            return self._responses.build_all([row for row, _ in rows])
-        return self._read_back_all(connection, [image for _, image in rows])
 
 
 def _together(parts: Iterable[Written]) -> Written:

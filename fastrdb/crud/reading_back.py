@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache as once
 from functools import partial
 from typing import Any
@@ -31,13 +31,18 @@ class ReadingBack(Instances[M, C, U, R]):
         """Give what makes the response of a written row, once: of what the statement returned, or was read back now."""
         if self._plain:
             return once(partial(self._responses.build, row))
-        response = self._read_back(connection, row, returned)
+        response = self._read_back(connection, [returned.image(row)])[0]
         return lambda: response
 
-    def _read_back(self, connection: Connection, row: Row[Any], returned: Returned) -> R:
-        return self._read_back_all(connection, [returned.image(row)])[0]
+    def _answers(
+        self, connection: Connection, rows: Iterable[Row[Any]], images: Iterable[Mapping[str, Any]]
+    ) -> list[R]:
+        """Give the responses of written rows, in their order; their images are looked at only to read them back."""
+        if self._plain:
+            return self._responses.build_all(rows)
+        return self._read_back(connection, images)
 
-    def _read_back_all(self, connection: Connection, images: Sequence[Mapping[str, Any]]) -> list[R]:
+    def _read_back(self, connection: Connection, images: Iterable[Mapping[str, Any]]) -> list[R]:
         """Give the responses of rows that the same transaction has written, in the order of their images."""
         names = [column.name for column in self._model.table.primary_key.columns]
         keys = [tuple(image[name] for name in names) for image in images]

@@ -145,7 +145,9 @@ class Updates(Keyed[M, C, U, R]):
                 self._check_versions(todo, found)
                 changed = self._change_rows(connection, found, todo, returning, Sent(progress))
                 self._check_missing(todo.given, changed.rows, missing)
-                answer = self._responded_changes(connection, changed) if returning else len(changed.rows)
+                answer: list[R] | int = len(changed.rows)
+                if returning:
+                    answer = self._answers(connection, changed.rows.values(), map(changed.after, changed.rows))
             self._follow_changes(session, changed, returning)
             return Done(lambda: answer, self._written_changes(sources, changed))
 
@@ -268,11 +270,6 @@ class Updates(Keyed[M, C, U, R]):
     def _shape(self, names: tuple[str, ...], returning: bool) -> Shape:
         asked, shown = self._asked({}, None, None), self._shown_columns() if returning else ()
         return build_shape(self._model, names, self._conditions(asked), asked.params, shown, self._image_columns())
-
-    def _responded_changes(self, connection: Connection, changed: _Changed) -> list[R]:
-        if self._plain:
-            return self._responses.build_all(changed.rows.values())
-        return self._read_back_all(connection, list(map(changed.after, changed.rows)))
 
     # -- what follows
 

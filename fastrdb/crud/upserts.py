@@ -214,10 +214,7 @@ class Upserts(UpsertBatches[M, C, U, R]):
     def _upserts_done(
         self, connection: Connection, session: Session, sources: Sources, outcomes: Sequence[Outcome]
     ) -> Done[list[Upserted[R]]]:
-        if self._plain:
-            responses = self._responses.build_all([outcome.row for outcome in outcomes])
-        else:
-            responses = [self._read_back(connection, each.row, each.change.returned) for each in outcomes]
+        responses = self._answers(connection, [each.row for each in outcomes], (each.after for each in outcomes))
         if session.identity_map:
             for outcome in outcomes:
                 self._show_upserted(session, outcome)

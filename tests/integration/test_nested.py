@@ -108,6 +108,19 @@ async def test_statements_do_not_grow_with_rows(shelves: Shelves, many: int) -> 
     assert (written, read) == (2, 4)
 
 
+async def test_statements_of_upserts_do_not_grow_with_rows(embedded: Shelves) -> None:
+    """The responses of rows that were put in or changed together are read together."""
+    authors, selects = crud_of(Author, AuthorOut), []
+    for many in (2, 6):
+        wanted = [Loose(id=number, name=f"x{many}") for number in range(1, many + 1)]
+        before = len(embedded.sent)
+        found = await authors.upsert_multi(**embedded.given, instances=wanted)
+        selects.append(sum(statement.startswith("SELECT") for statement in embedded.sent[before:]))
+        assert [(each.row.id, each.row.name) for each in found] == [(each.id, each.name) for each in wanted]
+        assert [len(each.row.books) for each in found][:2] == [3, 1]
+    assert selects[0] == selects[1]
+
+
 async def test_limit_counts_rows_of_the_list(shelves: Shelves) -> None:
     """A page has as many authors as its limit says, however many books each has, and the total counts authors."""
     authors = crud_of(Author, AuthorOut)
