@@ -7,19 +7,21 @@ from contextlib import suppress
 from typing import Any, Generic, NamedTuple
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_
+from sqlalchemy import Connection, Row, bindparam, select, tuple_
 from sqlalchemy.orm import Session
 
 from ..db.servers import family
 from ..db.sessions import place_of
-from ..errors import Conflict, EmptyInput, MultipleFound, NotFound, SessionRefused, UnsupportedModel
+from ..errors import Conflict, EmptyInput, MultipleFound, NotFound, SessionRefused
 from .arguments import UNSET, Asked, MaybeDatabase, MaybeRedis, Sources, Unset
 from .arrays import Batch
 from .child_items import Parent, in_turn, listed, of_all
 from .child_values import ChildUpdate, ChildValues
 from .committed import told_together
 from .core import C, M, R, U
+from .insertions import Insertions, vanished
 from .items import alike
+from .progress import Sent
 from .savepoint import all_or_none
 from .statements import locking
 from .writing import Done, Written
@@ -41,7 +43,7 @@ class ChildrenChange(NamedTuple, Generic[R]):
     deleted: int
 
 
-class Children(ChildValues[M, C, U, R]):
+class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
     """The writes of all children of one parent, on the crud of the children."""
 
     async def create_by_foreign_key(
@@ -174,11 +176,12 @@ class Children(ChildValues[M, C, U, R]):
             self._check_links_of_rows(connection, rows, known=parent.field)
             found = self._locked_children(connection, parent, [*(each.key for each in updates), *deletes])
             self._compare_versions(found, updates)
+            creation = self._creation()
             with all_or_none(connection, place_of(connection, sources.place)):
                 gone = self._delete_children(connection, session, sources, parent, deletes)
                 changed, written = self._update_children(connection, session, sources, parent, updates)
-                made = self._insert_children(connection, rows)
-                images = [self._creation().returned.image(row) for row in made]
+                made = self._insert(connection, self._child_batches(rows), creation, Sent(None))
+                images = list(map(creation.returned.image, made))
                 updated = self._answers(connection, [row for row, _ in changed], (image for _, image in changed))
                 created = self._answers(connection, made, images)
             new = self._written(sources, images, None)
@@ -276,24 +279,19 @@ class Children(ChildValues[M, C, U, R]):
             try:
                 row, change, images = self._written_row(connection, session, self._child(parent, each.key), each.values)
             except (NotFound, MultipleFound) as error:  # they are locked
-                raise UnsupportedModel(
-                    self._model.name, "a trigger of its table lets rows vanish; change them one by one"
-                ) from error
+                raise vanished(self._model, "change") from error
             rows.append((row, images[0]))
             one = self._reaching(sources, change, images, None)
             one.change = self._hooks.change("update", [(images[-1], images[0])])
             written.append(one)
         return rows, written
 
-    def _insert_children(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Row[Any]]:
-        """Insert rows, and give them in their order; those that leave other columns to their defaults go apart."""
-        made: dict[int, Row[Any]] = {}
-        columns = self._creation().returned.columns
-        statement = insert(self._model.table).returning(*columns, sort_by_parameter_order=True)
-        for indexes, given in alike(rows) if rows else ():
-            batch = Batch(indexes, {self._model.columns[name].key: values for name, values in given.items()})
-            made.update(zip(indexes, connection.execute(statement, batch.rows()).fetchall(), strict=True))
-        return [made[index] for index in range(len(rows))]
+    def _child_batches(self, rows: Sequence[Mapping[str, Any]]) -> list[Batch]:
+        """Bring rows, by attributes, to columns; those that leave other columns to their defaults go apart."""
+        return [
+            Batch(indexes, {self._model.columns[name].key: values for name, values in given.items()})
+            for indexes, given in (alike(rows) if rows else ())
+        ]
 
 
 def _together(parts: Iterable[Written]) -> Written:

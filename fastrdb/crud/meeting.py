@@ -10,12 +10,13 @@ from sqlalchemy import Connection, Row, insert, select
 
 from ..db.servers import family
 from ..db.sessions import Place, place_of
-from ..errors import SessionRefused, UnsupportedModel
+from ..errors import SessionRefused
 from .arguments import Asked
 from .arrays import ROWS, Batch, takes_arrays
 from .changes import Changes
 from .conflicts import Upsertion
 from .core import C, M, R, U
+from .insertions import vanished
 from .statements import Change
 from .upsert_statements import (
     DEFINE,
@@ -241,7 +242,7 @@ class Meeting(Changes[M, C, U, R]):
         row = connection.execute(statement, asked.params).one_or_none()
         if row is None:
             self._insert_plainly(connection, [given])
-            raise self._vanishing()
+            raise vanished(self._model)
         return row
 
     # -- all
@@ -266,7 +267,7 @@ class Meeting(Changes[M, C, U, R]):
             if row is not None:
                 return Outcome(row, change, False, kept=True)
         self._insert_plainly(connection, [given])
-        raise self._vanishing()
+        raise vanished(self._model)
 
     def _asked_by_key(self, wanted: Upsertion, everyone: Asked, given: Mapping[str, Any]) -> Asked:
         """Ask for the row that the key names, among those that the call may see."""
@@ -277,12 +278,9 @@ class Meeting(Changes[M, C, U, R]):
         """Find out why a row was neither inserted nor changed: the one that has its key may be none of this crud's."""
         if len(rows) != len(batch.indexes):
             self._insert_plainly(connection, batch.rows())
-            raise self._vanishing()
+            raise vanished(self._model)
 
     def _insert_plainly(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Let the database say which constraint is in the way."""
         for row in rows:
             connection.execute(insert(self._model.table), row)
-
-    def _vanishing(self) -> UnsupportedModel:
-        return UnsupportedModel(self._model.name, "a trigger of its table lets rows vanish; create them one by one")
