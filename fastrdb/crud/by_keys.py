@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar, cast, overload
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args, overload
 
 from sqlalchemy import ARRAY, ColumnElement, Row, any_, bindparam, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,10 +12,10 @@ from sqlalchemy.types import TypeEngine
 
 from ..cache.many import Missing, look, miss_many
 from ..cache.reads import NULL, Ask, Loaded, hit
-from ..errors import InputError, MultipleFound, RowsNotFound, UsageError
+from ..errors import InputError, MultipleFound, RowsNotFound
 from ..filters import MAX_VALUES, unrounded
 from ..writes.templates import table_keys
-from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
+from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset, check_missing
 from .arrays import item_type
 from .core import C, M, R, U
 from .execution import Query
@@ -28,7 +28,6 @@ from .rows import Rows, Spot
 T = TypeVar("T")
 
 OnMissing = Literal["skip", "none", "raise"]
-_MISSING = ("skip", "none", "raise")
 _MISSING_FIX = "pass missing='skip' or 'none', or leave them out"
 _KEYS = "fastrdb_keys"
 _AT_ONCE = 1_000  # rows that are validated without a look at anything else
@@ -103,11 +102,11 @@ class ByKeys(Rows[M, C, U, R]):
         Raises:
             RowsNotFound: Rows are missing, and *missing* is ``"raise"``; names all of their keys.
             MultipleFound: Several rows have one of the keys.
-            UsageError: The keys are of several kinds, or *missing* is none of the three.
+            UsageError: The keys are of several kinds.
+            InputError: *missing* is none of the three.
             UnknownField, MissingKeyField, ValueRefused: A key is wrong.
         """
-        if missing not in _MISSING:
-            raise UsageError(f"missing: {missing!r}; pass one of {', '.join(map(repr, _MISSING))}")
+        check_missing(missing, get_args(OnMissing))
         besides = (self._tenancy.field,) if self._tenancy is not None else ()
         named = named_keys(self._model, self._keyed.rows, keys, besides)
         if isinstance(options, ReadOptions) and options.search:

@@ -13,10 +13,10 @@ from ..db.sessions import place_of
 from ..errors import BatchRefused, RefusedRow
 from ..writes.reach import reached_by_delete, reached_by_update
 from ..writes.touched import MAX_CELLS
-from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
+from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset, check_missing
 from .core import C, M, R, U
 from .items import listed_items
-from .keyed import PARAMETERS, Keyed, Locked, Missing, WhereField, check_missing_argument, in_parts, named_by
+from .keyed import MISSING, PARAMETERS, Keyed, Locked, Missing, WhereField, in_parts, named_by
 from .progress import Progress, Sent
 from .savepoint import all_or_none
 from .statements import set_clauses
@@ -54,8 +54,8 @@ class Deletions(Keyed[M, C, U, R]):
             RowsNotFound: Some name no row; it names each of them, and nothing is deleted.
             ForeignKeyViolation: Another row refers to one of them.
         """
+        check_missing(missing, MISSING)
         sources = await self._asked_sources(db, redis)
-        check_missing_argument(missing)
         fields, refused = self._key_fields(where_field), list[RefusedRow]()
         given: dict[int, K] = dict(enumerate(listed_items(keys, "keys", "delete_multi")))
         wanted = self._keys(fields, given, refused)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row, Select, select, tuple_, update
@@ -17,6 +17,7 @@ from .core import C, M, R, U
 from .items import Items, refusal
 
 Missing: TypeAlias = Literal["raise", "skip"]
+MISSING: Sequence[str] = get_args(Missing)
 WhereField: TypeAlias = "str | Sequence[str] | None"
 PARAMETERS = 10_000  # of one statement: PostgreSQL's drivers stop at 32 767, SQLite at 32 766
 
@@ -171,12 +172,6 @@ class Keyed(Items[M, C, U, R]):
         if len(found) < len(given) and missing == "raise":
             absent = {index: key for index, key in given.items() if index not in found}
             raise RowsNotFound(self._model.name, absent)
-
-
-def check_missing_argument(missing: object) -> None:
-    """Refuse a ``missing`` that means nothing."""
-    if missing not in ("raise", "skip"):
-        raise InputError(f"missing must be 'raise' or 'skip', not {missing!r}")
 
 
 def named_by(columns: Sequence[sa.ColumnElement[Any]], keys: Sequence[tuple[Any, ...]]) -> sa.ColumnElement[bool]:

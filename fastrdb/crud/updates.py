@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from ..db.sessions import place_of
 from ..errors import BatchRefused, InputError, RefusedRow, RowConflict, RowsConflict, UnknownField
 from ..writes.touched import MAX_CELLS
-from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
+from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset, check_missing
 from .core import C, M, R, U
 from .items import alike, listed_items, refusal
-from .keyed import Keyed, Locked, Missing, WhereField, check_missing_argument
+from .keyed import MISSING, Keyed, Locked, Missing, WhereField
 from .progress import Progress, Sent
 from .rowwise import Shape, Targets, build_shape
 from .savepoint import all_or_none
@@ -132,8 +132,8 @@ class Updates(Keyed[M, C, U, R]):
             RowsConflict: Some rows have other versions; it names each of them, and nothing is changed.
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused one of them.
         """
+        check_missing(missing, MISSING)
         sources = await self._asked_sources(db, redis, self._linked_tables())
-        check_missing_argument(missing)
         fields = self._key_fields(where_field)
         todo = self._understood(fields, listed_items(items, "items", "update_multi"))
 
