@@ -241,7 +241,7 @@ class Upserts(UpsertBatches[M, C, U, R]):
         written.everything |= not few
         for change in {id(each.change): each.change for each in changed if not each.created}.values():
             written.tables |= change.reached
-        pairs = [(each.before, each.after) for each in changed] if few else None
+        pairs = ((each.before, each.after) for each in changed)
         written.change = self._hooks.change(_kind(changed), pairs)
         return written
 
