@@ -61,6 +61,7 @@ class ByKeys(Rows[M, C, U, R]):
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
         options: ReadOptions | None = None,
+        **whose: Any,
     ) -> list[R]: ...
 
     @overload
@@ -74,6 +75,7 @@ class ByKeys(Rows[M, C, U, R]):
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
         options: ReadOptions | None = None,
+        **whose: Any,
     ) -> list[R | None]: ...
 
     async def get_by_keys(
@@ -86,6 +88,7 @@ class ByKeys(Rows[M, C, U, R]):
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
         options: ReadOptions | None = None,
+        **whose: Any,
     ) -> list[R] | list[R | None]:
         """Give the rows with these keys, in the order of the keys: those that are cached in shared round trips.
 
@@ -98,11 +101,13 @@ class ByKeys(Rows[M, C, U, R]):
                 field, else of the primary key. A key that is given twice gives its row twice, as one object.
             missing: What becomes of a key without a row: ``"skip"`` leaves it out, ``"none"`` gives ``None`` in its
                 place, ``"raise"`` raises.
+            **whose: The tenant, where rows belong to tenants; no other field.
 
         Raises:
             RowsNotFound: Rows are missing, and *missing* is ``"raise"``; names all of their keys.
             MultipleFound: Several rows have one of the keys.
-            UsageError: The keys are of several kinds.
+            UsageError: The keys are of several kinds; or another keyword than the tenant's was given.
+            TenantRequired, TenantMismatch: As in ``get``.
             InputError: *missing* is none of the three.
             UnknownField, MissingKeyField, ValueRefused: A key is wrong.
         """
@@ -111,7 +116,7 @@ class ByKeys(Rows[M, C, U, R]):
         named = named_keys(self._model, self._keyed.rows, keys, besides)
         if isinstance(options, ReadOptions) and options.search:
             raise InputError("options: search goes with lists; rows that are named by keys take filters=")
-        asked = self._asked({}, filters, where, options)
+        asked = self._asked(self._for_whom("get_by_keys", whose), filters, where, options)
         sources = await self._asked_sources(db, redis, asked.tables)
         if not named.wanted:
             return []
@@ -131,7 +136,7 @@ class ByKeys(Rows[M, C, U, R]):
     ) -> list[R | None]:
         """Give the row of each key, or ``None``."""
         cache, space = sources.cache, sources.space
-        tenant = self._tenancy.told({}) if self._tenancy is not None else {}
+        tenant = self._whose(asked)
         keys = space.row({**tenant, **named.wanted[0]}) if space is not None else None
 
         async def load(numbers: Sequence[int], may_store: bool) -> list[Loaded[R | None]]:
@@ -283,7 +288,9 @@ class ByKeys(Rows[M, C, U, R]):
         number: int,
         may_store: bool,
     ) -> Loaded[R | None]:
-        one = self._asked(named.wanted[number], asked.given.get("filters"), asked.where, asked.options)
+        one = self._asked(
+            {**self._whose(asked), **named.wanted[number]}, asked.given.get("filters"), asked.where, asked.options
+        )
         entry = spots[number][2] if spots else b""
         return await self._load_row(sources, one, keys, entry, may_store=may_store and bool(spots))
 

@@ -55,6 +55,7 @@ class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
         data: Sequence[C | Mapping[str, Any]] | Unset = UNSET,
         *,
         commit: bool | None = None,
+        **whose: Any,
     ) -> list[R]:
         """Insert children of a parent, all or none, and give them as the database has them, in the order of *data*.
 
@@ -63,6 +64,7 @@ class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
             fk_field: The attribute that refers to the parent: a foreign key of one column.
             fk_value: Its value; the items may leave it out.
             data: Create schemas, or dicts that the create schema takes; at least one.
+            **whose: The tenant, as in ``create``, where rows belong to tenants; no other field.
 
         Raises:
             EmptyInput: *data* is empty.
@@ -72,7 +74,8 @@ class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused one of them.
             SessionRefused: *db* commits each statement by itself.
         """
-        parent, items = self._parent(fk_field, fk_value), listed("data", data)
+        parent = self._parent(fk_field, fk_value, self._for_whom("create_by_foreign_key", whose))
+        items = listed("data", data)
         if not items:
             raise EmptyInput("data", "pass at least one child, or do not call create_by_foreign_key")
         rows = of_all("data", items, lambda item: self._child_values(item.given, parent, numbered=False))
@@ -91,6 +94,7 @@ class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
         update: Sequence[U | BaseModel | Mapping[str, Any]] = (),
         delete: Sequence[Any] = (),
         commit: bool | None = None,
+        **whose: Any,
     ) -> ChildrenChange[R]:
         """Delete, change and create children of a parent, in this order, all or nothing.
 
@@ -102,6 +106,7 @@ class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
             create, update, delete: Instead of *data*, and for any other kind of key: items to create; items to change,
                 which carry their key; keys to delete, as values, or as tuples or dicts where the key has several
                 columns.
+            **whose: As in ``create_by_foreign_key``.
 
         Raises:
             NotFound: There is no such parent, or some rows are not its children: it names them. Nothing is written.
@@ -110,7 +115,7 @@ class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
             InputError, BatchRefused, SessionRefused: As in ``create_by_foreign_key``.
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused a row.
         """
-        parent = self._parent(fk_field, fk_value)
+        parent = self._parent(fk_field, fk_value, self._for_whom("update_by_foreign_key", whose))
         asked_for = self._sorted(data, create, update, delete)
         numbered = data is not UNSET
         updating = self._updating(parent, asked_for)
@@ -132,18 +137,19 @@ class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
         fk_value: Any = UNSET,
         *,
         commit: bool | None = None,
+        **whose: Any,
     ) -> int:
         """Delete all children of a parent, and tell how many there were. The parent need not exist any more.
 
         Args:
-            db, redis, fk_field, fk_value, commit: As in ``create_by_foreign_key``.
+            db, redis, fk_field, fk_value, commit, **whose: As in ``create_by_foreign_key``.
 
         Raises:
             InputError: *fk_field* is no foreign key of one column.
             ForeignKeyViolation: Another row refers to one of them; nothing is deleted.
             SessionRefused: *db* commits each statement by itself.
         """
-        parent = self._parent(fk_field, fk_value)
+        parent = self._parent(fk_field, fk_value, self._for_whom("delete_by_foreign_key", whose))
         sources = await self._asked_sources(db, redis)
 
         def statements(connection: Connection, session: Session) -> Done[int]:
@@ -200,7 +206,7 @@ class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
 
     def _require_parent(self, connection: Connection, parent: Parent) -> None:
         column = parent.column
-        conditions, parameters = self._visible(column.table)
+        conditions, parameters = self._visible(column.table, parent.whose)
         named = column == bindparam("fastrdb_parent", type_=column.type)
         statement = select(column).where(named, *conditions).limit(1)
         if family(connection.dialect) == "mysql":  # not from a snapshot that may be older than the parent
@@ -231,7 +237,7 @@ class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
         self, connection: Connection, parent: Parent, keys: Sequence[Mapping[str, Any]] | None
     ) -> list[dict[str, Any]]:
         columns = [self._model.columns[name] for name in self._model.primary_key]
-        asked = self._asked({parent.field: parent.value}, None, None)
+        asked = self._asked({**parent.whose, parent.field: parent.value}, None, None)
         conditions, given = self._conditions(asked), dict(asked.params)
         if keys is not None:
             named: Any = bindparam("fastrdb_keys", expanding=True)
@@ -255,7 +261,7 @@ class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
 
     def _child(self, parent: Parent, key: Mapping[str, Any]) -> Asked:
         named = {name: key[name] for name in self._model.primary_key}
-        return self._criterion({**named, parent.field: parent.value}, None, None)
+        return self._criterion({**parent.whose, **named, parent.field: parent.value}, None, None)
 
     def _delete_children(
         self,

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, select, tuple_, update
 
 from ..db.servers import family
 from ..errors import BatchRefused, InputError, RefusedRow, RowsNotFound, UnknownField, UsageError
+from .arguments import Asked
 from .arrays import item_type, takes_arrays
 from .core import C, M, R, U
 from .items import Items, refusal
@@ -107,8 +108,14 @@ class Keyed(Items[M, C, U, R]):
 
     # -- locking
 
-    def _locked(self, connection: Connection, fields: Sequence[str], keys: Mapping[int, tuple[Any, ...]]) -> Locked:
+    def _locked(
+        self, connection: Connection, asked: Asked, fields: Sequence[str], keys: Mapping[int, tuple[Any, ...]]
+    ) -> Locked:
         """Lock the rows that exist, in the order of their primary keys.
+
+        Args:
+            asked: What they must satisfy besides.
+            fields, keys: What names them.
 
         Raises:
             BatchRefused: The database takes two keys for the same row's.
@@ -119,13 +126,13 @@ class Keyed(Items[M, C, U, R]):
         places = range(len(fields))
         rows: dict[tuple[Any, ...], Row[Any]] = {}
         for part in in_parts(keys.values(), PARAMETERS // len(fields)):
-            locked = self._lock_rows(connection, fields, part)
+            locked = self._lock_rows(connection, asked, fields, part)
             rows.update(zip(self._compared(fields, _keys_at(places, locked)), locked, strict=True))
         compared = self._compared(fields, list(keys.values()))
         found = {index: rows[key] for index, key in zip(keys, compared, strict=True) if key in rows}
         if len(found) < len(keys) and not all(self._model.values[name].exact for name in fields):
             left = [index for index in keys if index not in found]
-            found.update(self._found_by_collation(connection, fields, keys, left))
+            found.update(self._found_by_collation(connection, asked, fields, keys, left))
             found = {index: found[index] for index in keys if index in found}
         images = self._image_columns()
         named = tuple(len(fields) + images.index(column.name) for column in self._model.table.primary_key.columns)
@@ -136,21 +143,21 @@ class Keyed(Items[M, C, U, R]):
     def _found_by_collation(
         self,
         connection: Connection,
+        asked: Asked,
         fields: Sequence[str],
         keys: Mapping[int, tuple[Any, ...]],
         left: Sequence[int],
     ) -> Iterator[tuple[int, Row[Any]]]:
         """Lock rows that have the keys in the database's eyes alone; one may have several names."""
         for part in in_parts(left, PARAMETERS // len(fields)):
-            if self._lock_rows(connection, fields, [keys[index] for index in part]):
+            if self._lock_rows(connection, asked, fields, [keys[index] for index in part]):
                 for index in part:
-                    yield from ((index, row) for row in self._lock_rows(connection, fields, [keys[index]]))
+                    yield from ((index, row) for row in self._lock_rows(connection, asked, fields, [keys[index]]))
 
     def _lock_rows(
-        self, connection: Connection, fields: Sequence[str], keys: Sequence[tuple[Any, ...]]
+        self, connection: Connection, asked: Asked, fields: Sequence[str], keys: Sequence[tuple[Any, ...]]
     ) -> Sequence[Row[Any]]:
         """Lock rows, and give of each the key that names it, its image, and its version."""
-        asked = self._asked({}, None, None)
         columns = [self._model.columns[name] for name in fields]
         array = item_type(columns[0]) if len(fields) == 1 and takes_arrays(connection.dialect) else None
         if array is not None:  # one parameter, where IN has one for each key

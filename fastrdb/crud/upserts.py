@@ -120,12 +120,14 @@ class Upserts(UpsertBatches[M, C, U, R]):
         conflict_fields: Sequence[str] | None = None,
         update_fields: Sequence[str] | None = None,
         commit: bool | None = None,
+        **whose: Any,
     ) -> list[Upserted[R]]:
         """Upsert rows, all or none, and give them in the order of *instances*.
 
         Args:
             db, redis, conflict_fields, update_fields, commit: As in ``upsert``; one key decides for all rows.
             instances: Create schemas, at least one, each with another key.
+            **whose: The tenant, as in ``create``, where rows belong to tenants; no other field.
 
         Raises:
             BatchRefused: Values do not fit their columns, or rows have the same key; it names every such row.
@@ -133,14 +135,15 @@ class Upserts(UpsertBatches[M, C, U, R]):
             As ``upsert``.
         """
         sources = await self._asked_sources(db, redis, self._linked_tables())
-        groups = self._upserts_of(instances_of(instances), conflict_fields, update_fields)
+        tenant = self._for_whom("upsert_multi", whose)
+        groups = self._upserts_of(instances_of(instances), tenant, conflict_fields, update_fields)
         self._check_conflict_keys(groups)
 
         def statements(connection: Connection, session: Session) -> Done[list[Upserted[R]]]:
             self._prepare_upsert(connection, sources.place)
             self._check_links(connection, [batch.columns for _, batch in groups])
             with self._upsert_savepoint(connection, sources, commit), SaidTwice(groups, self._conflict_keys):
-                found = [self._meet(connection, wanted, batch) for wanted, batch in groups]
+                found = [self._meet(connection, wanted, batch, tenant) for wanted, batch in groups]
                 outcomes = by_index([batch for _, batch in groups], found)
                 self._refuse_same_rows(connection, groups, outcomes)
             return self._upserts_done(connection, session, sources, outcomes)
