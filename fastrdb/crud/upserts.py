@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from ..db.sessions import joins
+from ..db.sessions import joins, place_of
 from ..errors import BatchRefused
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
@@ -20,7 +20,8 @@ from .committed import Kind
 from .conflicts import Upsertion, check_key, conflict_key, equal_rows
 from .core import C, M, R, U
 from .execution import Query
-from .meeting import Outcome, by_index, primary_keys
+from .outcomes import Outcome, by_index, primary_keys
+from .savepoint import savepoint
 from .upsert_batches import SaidTwice, UpsertBatches, instances_of
 from .writing import Done, Written
 
@@ -141,9 +142,12 @@ class Upserts(UpsertBatches[M, C, U, R]):
 
         def statements(connection: Connection, session: Session) -> Done[list[Upserted[R]]]:
             self._prepare_upsert(connection, sources.place)
+            autocommit = place_of(connection, sources.place).autocommit
             self._check_links(connection, [batch.columns for _, batch in groups])
             with self._upsert_savepoint(connection, sources, commit), SaidTwice(groups, self._conflict_keys):
-                found = [self._meet(connection, wanted, batch, tenant) for wanted, batch in groups]
+                found = [
+                    self._meet(connection, wanted, batch, tenant, autocommit=autocommit) for wanted, batch in groups
+                ]
                 outcomes = by_index([batch for _, batch in groups], found)
                 self._refuse_same_rows(connection, groups, outcomes)
             return self._upserts_done(connection, session, sources, outcomes)
@@ -212,7 +216,7 @@ class Upserts(UpsertBatches[M, C, U, R]):
         """Give a savepoint in a transaction that is not ours: the caller may go on after an error, and commit."""
         commits = self._commit if commit is None else commit
         joined = isinstance(sources.db, AsyncSession) and (not commits or joins(sources.db))
-        return connection.begin_nested() if joined else nullcontext()
+        return savepoint(connection) if joined else nullcontext()
 
     def _upserts_done(
         self, connection: Connection, session: Session, sources: Sources, outcomes: Sequence[Outcome]
