@@ -15,7 +15,7 @@ from .changes import Changes
 from .conflicts import Upsertion
 from .core import C, M, R, U
 from .insertions import vanished
-from .outcomes import Outcome
+from .outcomes import Outcome, primary_keys
 from .savepoint import undo
 from .statements import Change
 from .upsert_statements import FOUND, OTHER, MariaDBUpsert, for_mariadb
@@ -59,27 +59,23 @@ class Claims(Changes[M, C, U, R]):
         notes = [row[len(change.returned.columns)] for row in claimed]
         if len(claimed) != len(rows) or OTHER in notes:
             return None
+        found = [Outcome(row, change, note != FOUND) for row, note in zip(claimed, notes, strict=True)]
         if statements.write is None:
-            return [
-                Outcome(row, change, note != FOUND, kept=note == FOUND)
-                for row, note in zip(claimed, notes, strict=True)
-            ]
-        names = [column.name for column in self._model.table.primary_key.columns]
-        images = [
-            change.returned.image(row) if note == FOUND else None for row, note in zip(claimed, notes, strict=True)
-        ]
+            return [each._replace(kept=not each.created) for each in found]
+        columns = self._model.table.primary_key.columns
+        keys = primary_keys(found)
         there = [
-            {**given, **{column.key: image[column.name] for column in self._model.table.primary_key.columns}}
-            for given, image in zip(rows, images, strict=True)
-            if image is not None
+            {**given, **dict(zip(columns.keys(), key, strict=True))}
+            for given, key, each in zip(rows, keys, found, strict=True)
+            if not each.created
         ]
         written = connection.execute(statements.write, there).fetchall() if there else []
-        now = {tuple(image[name] for name in names): row for row in written for image in [change.returned.image(row)]}
+        now = dict(zip(primary_keys([Outcome(row, change, False) for row in written]), written, strict=True))
+        if any(key not in now for key, each in zip(keys, found, strict=True) if not each.created):
+            return None
         return [
-            Outcome(row, change, True)
-            if old is None
-            else Outcome(now[tuple(old[name] for name in names)], change, False, old)
-            for row, old in zip(claimed, images, strict=True)
+            each if each.created else Outcome(now[key], change, False, each.after)
+            for key, each in zip(keys, found, strict=True)
         ]
 
     def _meet_one_on_mariadb(

@@ -119,12 +119,16 @@ class Core(Generic[M, C, U, R]):
         self._touches = tuple(Model(other).table for other in touches)
         tables, self._uncacheable = self._shown(depends_on)
         self._layout = self._checked_layout(pattern, list_pattern, exp, invalidate_pattern_prefix, negative_exp, tables)
+        self._tables = frozenset([self._model.table.fullname, *tables])
+        self._begin()
+
+    def _begin(self) -> None:
+        """Find out what follows from all that was given, and remember nothing yet of any call."""
         self._keyed = self._layout  # what reads use of it
         self._spaces: dict[str, Keyspace] = {}
         self._places = Places()
         self._last: tuple[async_sessionmaker[Any], dict[str, Any], Sources] | None = None
         self._restrictions: WeakKeyDictionary[Transactions, Restrictions] = WeakKeyDictionary()
-        self._tables = frozenset([self._model.table.fullname, *tables])
         self._statements: dict[object, Any] = {}
         self._hidden = self._hidden_columns()
         self._filled = frozenset(name for name, column in self._model.columns.items() if self._is_filled(name, column))
