@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Row, insert, select
-from sqlalchemy.sql.visitors import iterate
+from sqlalchemy.sql.visitors import cloned_traverse, iterate
 
 from .arguments import Asked
 from .arrays import Batch
@@ -126,7 +126,7 @@ class Claims(Changes[M, C, U, R]):
         """Build statements whose parameters are rows alone: those of the conditions stand in the conditions."""
         conditions = self._conditions(asked)
         if asked.params:
-            return build([each.params(asked.params) for each in conditions])
+            return build([_with_values(each, asked.params) for each in conditions])
         found: T = self._kept(shape, lambda: build(conditions))
         return found
 
@@ -139,6 +139,16 @@ class Claims(Changes[M, C, U, R]):
         """Let the database say which constraint is in the way."""
         for row in rows:
             connection.execute(insert(self._model.table), row)
+
+
+def _with_values(condition: ColumnElement[bool], values: Mapping[str, Any]) -> ColumnElement[bool]:
+    """Give the condition with the values of its parameters in it."""
+
+    def set_value(parameter: BindParameter[Any]) -> None:
+        if parameter.key in values:
+            parameter.value, parameter.required = values[parameter.key], False
+
+    return cloned_traverse(condition, {"maintain_key": True}, {"bindparam": set_value})
 
 
 def unless_unclear(connection: Connection, statements: Callable[[], T | None]) -> T | None:
