@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from fastrdb.testing.harness import Outage, Report, Scenario, Weather, run
@@ -67,8 +68,9 @@ def read(outages: Outages | None, proxied: bool, grounds: Grounds) -> Outcome:
             limit_s=grounds.seconds,
             seed=grounds.seed,
             batch=64 if grounds.share == 1 else 16,
-            weather=WEATHER,
+            weather=WEATHER if grounds.share == 1 else replace(WEATHER, kill_every_s=1.0),
             outages=chosen,
+            outages_wanted=len(chosen),
             outage_every_s=2.0 if grounds.share == 1 else 0.7,
             timeout_s=TIMEOUT_S if chosen else 10.0,
         )
@@ -84,8 +86,8 @@ def judged(report: Report, scenario: Scenario, names: set[str]) -> Outcome:
     if names:
         found += f", {report.outages.total()} outages; in windows {report.bounded}"
         found += f", {report.longest_lag_s:.2f} s old at most" if report.bounded else ""
-    all_done = report.reads >= scenario.reads and report.kills > 0 and names <= set(report.outages)
-    showing = report.cache["hits"] > 0 and report.writes.total() > 0
+    all_done = report.reads >= scenario.reads and names <= set(report.outages)
+    showing = report.cache["hits"] > 0 and report.writes.total() > 0 and report.kills > 0
     verdict = Verdict.MISSED if report.stale else Verdict.MET if all_done and showing else Verdict.SHORT
     return Outcome(found, verdict, "\n".join(map(str, report.examples)))
 

@@ -234,6 +234,11 @@ class Conductor:
         self._thread = threading.Thread(target=self._conduct, name="fastrdb-outages", daemon=True)
         self.failure: BaseException | None = None
 
+    @property
+    def over(self) -> int:
+        """How many outages are over."""
+        return sum(span.end != FOREVER for _, span in self.spans)
+
     def start(self) -> None:
         """Begin, where there is anything to do."""
         if self._outages:

@@ -146,9 +146,10 @@ class Crew:
 
     def _goes_on(self) -> bool:
         scenario, report = self._scenario, self.report
-        if report.stale and scenario.stop_at_first:
+        if report.stale and scenario.stop_at_first and self._conductor.over >= scenario.outages_wanted:
             return False
-        return report.reads < scenario.reads and report.seconds < scenario.limit_s
+        wanted = report.reads < scenario.reads or self._conductor.over < scenario.outages_wanted
+        return wanted and report.seconds < scenario.limit_s
 
     # -- life and death
 

@@ -98,6 +98,7 @@ class Scenario:
         outages: What goes wrong with Redis, in turn, while all others go on. Stale reads inside the windows of
             docs/coherence.md are then told apart, as ``bounded``.
         outage_every_s: Mean time from the end of one outage to the next.
+        outages_wanted: Number of outages that must be over before the run ends, as long as *limit_s* allows.
         timeout_s: How long processes wait for Redis. Without outages a busy machine must not pass for one.
         outbox: Writes leave in the database what they could not tell Redis.
     """
@@ -119,6 +120,7 @@ class Scenario:
     weather: Weather = field(default_factory=Weather)
     outages: Sequence[Outage] = ()
     outage_every_s: float = 2.0
+    outages_wanted: int = 0
     timeout_s: float = 10.0
     outbox: bool = False
 
