@@ -72,13 +72,19 @@ class Count:
     examples: list[str] = field(default_factory=list)
 
 
-def lose(grounds: Grounds, *, outbox: bool) -> Outcome:
-    """Count invalidations that are lost over the outages, with kept invalidations only, or with an outbox and kills."""
+def lose(grounds: Grounds, *, outbox: bool, kills: bool) -> Outcome:
+    """Count invalidations that are lost over the outages.
+
+    Args:
+        grounds: What there is.
+        outbox: All have one.
+        kills: Writers are killed before an outage ends; without an outbox that loses what they have kept.
+    """
     with grounds.postgres.database() as url, place(proxied=True) as there, crew(url, there.url, outbox) as writers:
-        found = asyncio.run(Checker(url, there, writers, grounds, outbox).check())
+        found = asyncio.run(Checker(url, there, writers, grounds, outbox=outbox, kills=kills).check())
     said = f"{found.lost} of {found.checked} reads ({found.hits} hits) after {found.outages} outages; "
     said += f"{found.writes} writes, {found.kept} without Redis"
-    if outbox:
+    if kills:
         said += f", {found.kills} kills, {found.left} rows in the outbox"
     done = found.outages >= grounds.wanted(OUTAGES, least=KINDS) and found.hits > 0 and found.kept + found.left > 0
     verdict = Verdict.MISSED if found.lost else Verdict.MET if done else Verdict.SHORT
@@ -182,19 +188,23 @@ async def opened(url: str, redis_url: str, outbox: bool) -> AsyncIterator[tuple[
 class Checker:
     """Warms caches, breaks Redis while writers write, lets all be delivered, and compares."""
 
-    def __init__(self, url: str, there: Place, writers: Sequence[Writer], grounds: Grounds, outbox: bool) -> None:
+    def __init__(
+        self, url: str, there: Place, writers: Sequence[Writer], grounds: Grounds, *, outbox: bool, kills: bool
+    ) -> None:
         self._url, self._there, self._writers = url, there, writers
-        self._grounds, self._outbox = grounds, outbox
+        self._grounds, self._outbox, self._kills = grounds, outbox, kills
         self._random, self.count = Random(grounds.seed), Count()
 
     async def check(self) -> Count:
         """Do it for each outage, as long as there is time."""
-        until, kinds = time.monotonic() + self._grounds.seconds, cycle(outages(self._there))
+        kinds = cycle(outages(self._there))
         async with opened(self._url, self._there.server.url, self._outbox) as (self._subject, self._sessions, first):
             await self._set_up()
             async with opened(self._url, self._there.url, self._outbox) as (_, _, second):
                 self._caches = [first, second]  # one is never cut off: it goes on to serve
-                while self.count.outages < self._grounds.wanted(OUTAGES, least=KINDS) and time.monotonic() < until:
+                until, wanted = time.monotonic() + self._grounds.seconds, self._grounds.wanted(OUTAGES, least=KINDS)
+                await self._round(next(kinds))
+                while self.count.outages < wanted and time.monotonic() < until:
                     await self._round(next(kinds))
         return self.count
 
@@ -220,7 +230,7 @@ class Checker:
         await asyncio.sleep(BEFORE_S)
         await asyncio.to_thread(outage.begin)
         await asyncio.sleep(outage.lasts_s)
-        killed = self._writers[:-1] if self._outbox else ()
+        killed = self._writers[:-1] if self._kills else ()
         for writer in killed:
             await asyncio.to_thread(writer.kill)
             self.count.kills += 1

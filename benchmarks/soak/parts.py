@@ -17,6 +17,8 @@ PARTS: tuple[Part, ...] = (
     reads.part("cut", "connections cut in the middle of a reply", reads.cut, proxied=True),
     reads.part("full", "Redis evicting under memory pressure", reads.full),
     reads.part("mixed", "all of these outages in turn", reads.mixed, proxied=True),
-    Part("proceed", f"lost invalidations, {OUTAGES} outages during writes", "0", partial(lose, outbox=False)),
-    Part("outbox", "the same with an outbox, and writers killed in them", "0", partial(lose, outbox=True)),
+    Part(
+        "proceed", f"lost invalidations, {OUTAGES} outages during writes", "0", partial(lose, outbox=False, kills=False)
+    ),
+    Part("outbox", "the same with an outbox, and writers killed in them", "0", partial(lose, outbox=True, kills=True)),
 )

@@ -68,7 +68,7 @@ def read(outages: Outages | None, proxied: bool, grounds: Grounds) -> Outcome:
             limit_s=grounds.seconds,
             seed=grounds.seed,
             batch=64 if grounds.share == 1 else 16,
-            weather=WEATHER if grounds.share == 1 else replace(WEATHER, kill_every_s=1.0),
+            weather=WEATHER if grounds.share == 1 else replace(WEATHER, kill_every_s=2.0),
             outages=chosen,
             outages_wanted=len(chosen),
             outage_every_s=2.0 if grounds.share == 1 else 0.7,

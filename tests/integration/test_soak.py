@@ -5,8 +5,10 @@ from typing import cast
 import pytest
 
 from benchmarks.soak.__main__ import main, run
+from benchmarks.soak.lost import lose
 from benchmarks.soak.part import Grounds, Outcome, Part, Verdict
 from benchmarks.soak.report import Report, Row
+from tests.servers.postgres import PostgresServer
 
 
 def test_nothing_is_stale_or_lost_through_outages(postgres_url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -16,6 +18,13 @@ def test_nothing_is_stale_or_lost_through_outages(postgres_url: str, capsys: pyt
     with capsys.disabled():
         print(f"\n{capsys.readouterr().out}")
     assert status == 0
+
+
+def test_lost_invalidations_are_found(postgres: PostgresServer) -> None:
+    """Writers that are killed before they could deliver, and have no outbox, lose invalidations: that is counted."""
+    outcome = lose(Grounds(postgres, 1, seconds=0.1), outbox=False, kills=True)
+    assert outcome.verdict is Verdict.MISSED, outcome
+    assert "instead of" in outcome.details
 
 
 def test_part_that_fails_is_missed_and_the_page_says_so() -> None:

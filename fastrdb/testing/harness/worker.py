@@ -34,6 +34,7 @@ NEWS_S = 0.1
 LANES = 4  # of a reader process
 TASKS = 2  # of a writer process
 CONNECTIONS = 6
+POOL_TIMEOUT_S = 600.0  # while Redis is away all reads want one: on a busy machine that takes long, and is no failure
 LOCK_TIMEOUT_MS = 500  # shorter than PostgreSQL's own look for deadlocks, which holds everybody up
 
 
@@ -151,6 +152,7 @@ class _Worker:
         engine = create_async_engine(
             self._scenario.postgres,
             pool_size=CONNECTIONS,
+            pool_timeout=POOL_TIMEOUT_S,
             max_overflow=0,  # one that is opened anew costs more than ten reads
             connect_args={
                 "server_settings": {"lock_timeout": str(LOCK_TIMEOUT_MS), "application_name": self._application}
