@@ -83,9 +83,10 @@ def lose(grounds: Grounds, *, outbox: bool, kills: bool) -> Outcome:
     with grounds.postgres.database() as url, place(proxied=True) as there, crew(url, there.url, outbox) as writers:
         found = asyncio.run(Checker(url, there, writers, grounds, outbox=outbox, kills=kills).check())
     said = f"{found.lost} of {found.checked} reads ({found.hits} hits) after {found.outages} outages; "
-    said += f"{found.writes} writes, {found.kept} without Redis"
-    if kills:
-        said += f", {found.kills} kills, {found.left} rows in the outbox"
+    if kills:  # nobody is left to tell what the writers did
+        said += f"{found.kills} kills, {found.left} rows in the outbox"
+    else:
+        said += f"{found.writes} writes, {found.kept} without Redis"
     done = found.outages >= grounds.wanted(OUTAGES, least=KINDS) and found.hits > 0 and found.kept + found.left > 0
     verdict = Verdict.MISSED if found.lost else Verdict.MET if done else Verdict.SHORT
     return Outcome(said, verdict, "\n".join(found.examples[:10]))
@@ -230,7 +231,8 @@ class Checker:
         await asyncio.sleep(BEFORE_S)
         await asyncio.to_thread(outage.begin)
         await asyncio.sleep(outage.lasts_s)
-        killed = self._writers[:-1] if self._kills else ()
+        # All of them: what one kept drops the whole table, and would make up for what others lose.
+        killed = self._writers if self._kills else ()
         for writer in killed:
             await asyncio.to_thread(writer.kill)
             self.count.kills += 1
