@@ -1,0 +1,63 @@
+"""What nobody raises: tasks left behind, coroutines never awaited, errors never retrieved, logged warnings."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import sys
+import warnings
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+_SETTLE_S = 5.0
+
+
+class Complaints(logging.Handler):
+    """Counts what is said, by its text."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.found: Counter[str] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Note a record."""
+        self.found[f"{record.name}: {record.getMessage()[:300]}{_why(record.exc_info and record.exc_info[1])}"] += 1
+
+    def of_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Note what the loop's exception handler is told."""
+        self.found[f"loop: {context.get('message')}{_why(context.get('exception'))}"] += 1
+
+    def unraisable(self, unraisable: Any) -> None:
+        """Note an exception that could not be raised."""
+        self.found[f"unraisable: {unraisable.err_msg} {unraisable.object!r}{_why(unraisable.exc_value)}"] += 1
+
+
+def _why(error: object) -> str:
+    return f" ({type(error).__name__}: {str(error)[:200]})" if isinstance(error, BaseException) else ""
+
+
+@asynccontextmanager
+async def complaints() -> AsyncIterator[Complaints]:
+    """Listen to all of it until the end of the block, where no task may be left that was not there before."""
+    heard, loop, root = Complaints(), asyncio.get_running_loop(), logging.getLogger()
+    tasks, handler, hook = asyncio.all_tasks(), loop.get_exception_handler(), sys.unraisablehook
+    root.addHandler(heard)
+    loop.set_exception_handler(heard.of_loop)
+    sys.unraisablehook = heard.unraisable
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            yield heard
+            left = asyncio.all_tasks() - tasks
+            if left:
+                _, left = await asyncio.wait(left, timeout=_SETTLE_S)
+            heard.found.update(f"a task is left: {task!r}" for task in left)
+            gc.collect()
+        heard.found.update(f"{each.category.__name__}: {each.message}"[:300] for each in warned)
+    finally:
+        sys.unraisablehook = hook
+        loop.set_exception_handler(handler)
+        root.removeHandler(heard)
