@@ -77,9 +77,7 @@ async def _marks(scene: Scene) -> None:
 async def _marked(scene: Scene) -> list[tuple[str, int]]:
     keys, found = sorted(scene.marked), []
     for start in range(0, len(keys), _PAIRS):
-        commands: list[Command] = [
-            command for key in keys[start : start + _PAIRS] for command in (Get(key), Life(key))
-        ]
+        commands: list[Command] = [command for key in keys[start : start + _PAIRS] for command in (Get(key), Life(key))]
         replies: list[Any] = await scene.cache.run(commands)
         for cell, life in zip(replies[::2], replies[1::2], strict=True):
             scene.report.looked["cells of claims and holds"] += 1

@@ -39,6 +39,7 @@ class Report:
         done: Requests that came to their end, by kind.
         looked: What was compared: values of rows, lists and marks.
         left: Claims and holds that lay in the cache when the last request had ended; they have to run out.
+        by_drivers: Complaints of a driver's own, which a plain session would have caused, too.
         seconds: Length of the run.
         faults: What was wrong.
     """
@@ -49,6 +50,7 @@ class Report:
     done: Counter[str] = field(default_factory=Counter)
     looked: Counter[str] = field(default_factory=Counter)
     left: Counter[str] = field(default_factory=Counter)
+    by_drivers: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
 
@@ -70,6 +72,7 @@ class Report:
             f"by: {_listed(self.by_way)}",
             f"compared: {_listed(self.looked)}",
             f"left at first in the cache, and gone when their life was over: {_listed(self.left) or 'nothing'}",
+            *(f"by the driver ({count} x): {text}" for text, count in self.by_drivers.items()),
             *(f"FAULT ({count} x): {fault}" for fault, count in self.faults.most_common(_SHOWN)),
         ]
         return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+import sys
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator
@@ -76,7 +77,9 @@ async def cancel_requests(database_url: str, cache_url: str, plan: Plan = Plan()
             await _learn(scene, deeds)
             await asyncio.gather(*(_caller(scene, deeds, owner) for owner in scene.owners))
             await look_at_all(scene)
-    report.faults.update(heard.found)
+    by_drivers = heard.of_drivers()
+    report.by_drivers += by_drivers
+    report.faults += heard.found - by_drivers
     report.seconds = time.monotonic() - start
     return report
 
@@ -163,7 +166,11 @@ async def _do(scene: Scene, owner: Owner, deed: Deed, turns: int | None, way: An
             scene.fault(f"{deed.kind}, {name}: cancelled, and nobody had asked")
         return
     if ended.asked:
-        scene.fault(f"{deed.kind}, {name}: the cancellation was lost")
+        # asyncmy connects by ``asyncio.wait_for``, which on Python 3.11 gives its result to who was cancelled meanwhile.
+        loses = scene.engine.dialect.name == "mysql" and sys.version_info < (3, 12)
+        (scene.report.by_drivers if loses else scene.report.faults)[
+            f"{deed.kind}, {name}: the cancellation was lost"
+        ] += 1
     scene.report.done[deed.kind] += 1
     scene.lengths[deed.kind].append(ended.turns)
     for fault in deed.check(ended.result):
