@@ -10,7 +10,10 @@ import warnings
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
+
+REQUEST: ContextVar[str] = ContextVar("request", default="no request")  # its kind, also in the tasks that it starts
 
 _SETTLE_S = 5.0
 
@@ -19,8 +22,12 @@ _SETTLE_S = 5.0
 _DRIVERS = (
     # asyncpg forgets the future of the connection over which it was about to tell the server to stop.
     "Future exception was never retrieved (ConnectionError: unexpected connection_lost() call)",
+    # asyncpg is given two seconds to say goodbye, by a task that nobody awaits any more.
+    "Task exception was never retrieved of _terminate_graceful_close (TimeoutError: )",
     # aiosqlite's close() waits for a thread that stop() has ended meanwhile. Here: in the caller's own COMMIT.
-    "a task is left: AsyncAdapt_aiosqlite_connection._terminate_graceful_close",
+    "a task is left: _terminate_graceful_close",
+    # The caller's own transaction: SQLAlchemy's pool logs that its rollback was cancelled, and drops the connection.
+    "Exception during reset or similar in transaction (CancelledError)",
 )
 
 
@@ -41,15 +48,23 @@ class Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Note a record."""
-        self.found[f"{record.name}: {record.getMessage()[:300]}{_why(record.exc_info and record.exc_info[1])}"] += 1
+        error = record.exc_info and record.exc_info[1]
+        why = " (CancelledError)" if isinstance(error, asyncio.CancelledError) else _why(error)
+        self.found[f"{record.name}: {record.getMessage()[:300]} in {REQUEST.get()}{why}"] += 1
 
     def of_loop(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Note what the loop's exception handler is told."""
-        self.found[f"loop: {context.get('message')}{_why(context.get('exception'))}"] += 1
+        task = context.get("task") or context.get("future")
+        of = f" of {_name(task)}" if isinstance(task, asyncio.Task) else ""
+        self.found[f"loop: {context.get('message')}{of}{_why(context.get('exception'))}"] += 1
 
     def unraisable(self, unraisable: Any) -> None:
         """Note an exception that could not be raised."""
         self.found[f"unraisable: {unraisable.err_msg} {unraisable.object!r}{_why(unraisable.exc_value)}"] += 1
+
+
+def _name(task: asyncio.Task[Any]) -> str:
+    return getattr(task.get_coro(), "__name__", "?")
 
 
 def _why(error: object) -> str:
@@ -71,7 +86,7 @@ async def complaints() -> AsyncIterator[Complaints]:
             left = asyncio.all_tasks() - tasks
             if left:
                 _, left = await asyncio.wait(left, timeout=_SETTLE_S)
-            heard.found.update(f"a task is left: {getattr(task.get_coro(), '__qualname__', task)}" for task in left)
+            heard.found.update(f"a task is left: {_name(task)}" for task in left)
             gc.collect()
         heard.found.update(f"{each.category.__name__}: {each.message}"[:300] for each in warned)
     finally:

@@ -66,8 +66,8 @@ class Report:
     def __str__(self) -> str:
         verdict = "nothing was wrong" if self.holds else f"{self.faults.total()} FAULTS"
         lines = [
-            f"{self.cancelled.total():,} requests cancelled, {self.done.total():,} done, on {self.where}, "
-            f"in {self.seconds:.0f} s: {verdict}",
+            f"{self.cancelled.total():,} requests cancelled, {self.done.total():,} done: {verdict}",
+            f"on {self.where}, in {self.seconds:.0f} s",
             f"cancelled: {_listed(self.cancelled)}",
             f"by: {_listed(self.by_way)}",
             f"compared: {_listed(self.looked)}",

@@ -24,7 +24,7 @@ from fastrdb.cache.store import Store
 
 from .accounts import Account, AccountCrud, Base, Noting, Owner, account_crud, stored
 from .aftermath import look_at_all
-from .complaints import complaints
+from .complaints import REQUEST, complaints
 from .deeds import Deed, Deeds
 from .report import Plan, Report
 from .ways import WAYS, Ending, by_task
@@ -71,12 +71,11 @@ async def cancel_requests(database_url: str, cache_url: str, plan: Plan = Plan()
         plan: How much is done.
     """
     report, start = Report(f"{database_url.partition(':')[0]} and {cache_url.partition(':')[0]}"), time.monotonic()
-    async with complaints() as heard:
-        async with _scene(database_url, cache_url, plan, report) as scene:
-            deeds = Deeds(scene.crud, scene.cache, scene.owners, random.Random(plan.seed))
-            await _learn(scene, deeds)
-            await asyncio.gather(*(_caller(scene, deeds, owner) for owner in scene.owners))
-            await look_at_all(scene)
+    async with complaints() as heard, _scene(database_url, cache_url, plan, report) as scene:
+        deeds = Deeds(scene.crud, scene.cache, scene.owners, random.Random(plan.seed))
+        await _learn(scene, deeds)
+        await asyncio.gather(*(_caller(scene, deeds, owner) for owner in scene.owners))
+        await look_at_all(scene)
     by_drivers = heard.of_drivers()
     report.by_drivers += by_drivers
     report.faults += heard.found - by_drivers
@@ -145,6 +144,7 @@ async def _do(scene: Scene, owner: Owner, deed: Deed, turns: int | None, way: An
     in_session = deed.session or random.random() < 0.5
 
     async def work() -> Any:
+        REQUEST.set(deed.kind)
         if not in_session:
             return await deed.call(scene.sessions)
         async with scene.sessions() as session:
@@ -166,7 +166,7 @@ async def _do(scene: Scene, owner: Owner, deed: Deed, turns: int | None, way: An
             scene.fault(f"{deed.kind}, {name}: cancelled, and nobody had asked")
         return
     if ended.asked:
-        # asyncmy connects by ``asyncio.wait_for``, which on Python 3.11 gives its result to who was cancelled meanwhile.
+        # asyncmy connects by ``asyncio.wait_for``: on Python 3.11 who is cancelled just then gets the result instead.
         loses = scene.engine.dialect.name == "mysql" and sys.version_info < (3, 12)
         (scene.report.by_drivers if loses else scene.report.faults)[
             f"{deed.kind}, {name}: the cancellation was lost"
