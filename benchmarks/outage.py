@@ -42,6 +42,7 @@ class Away:
         first_s: What the slowest of the first reads took, which found out.
         cached_p50_s, cached_p99_s: Of ``crud.get`` with a cache, once its breaker is open.
         sql_p50_s, sql_p99_s: Of the same with ``redis=None``.
+        noise_s: How far apart the p99 of that and of its like were, which took turns with both: what the machine does.
     """
 
     how: str
@@ -52,6 +53,7 @@ class Away:
     cached_p99_s: float
     sql_p50_s: float
     sql_p99_s: float
+    noise_s: float
 
     @property
     def above_s(self) -> float:
@@ -61,13 +63,13 @@ class Away:
     @property
     def holds(self) -> bool:
         """The verdict."""
-        return self.above_s <= ALLOWED_S and self.first_s <= _TIMEOUT_S + _SLACK_S
+        return self.above_s <= ALLOWED_S + self.noise_s and self.first_s <= _TIMEOUT_S + _SLACK_S
 
     def __str__(self) -> str:
         return (
             f"Redis {self.how}, {self.callers} callers, {self.reads:,} reads: p50 {_ms(self.cached_p50_s)} "
             f"(SQL {_ms(self.sql_p50_s)}), p99 {_ms(self.cached_p99_s)} (SQL {_ms(self.sql_p99_s)}), "
-            f"{_ms(self.above_s)} more; first read {_ms(self.first_s)}: "
+            f"{_ms(self.above_s)} more (noise {_ms(self.noise_s)}); first read {_ms(self.first_s)}: "
             f"{'met' if self.holds else 'NOT MET'}"
         )
 
@@ -128,15 +130,17 @@ async def _away(
 
     for read in (by_sql, cached, cached):
         await _turn(there, read, callers, callers * 4)
-    both: tuple[list[list[float]], list[list[float]]] = [], []
+    kinds = (cached, by_sql, by_sql)  # the last is the noise
+    turns: tuple[list[float], ...] = ([], [], [])
     with away:
         first = await _turn(there, cached, callers, callers)
         for number in range(rounds):
-            for at in (0, 1) if number % 2 else (1, 0):
-                both[at].append(await _turn(there, (cached, by_sql)[at], callers, reads))
-    pooled = [quantiles([each for turn in turns for each in turn], n=100) for turns in both]
-    figures = [pooled[0][49], pooled[0][98], pooled[1][49], pooled[1][98]]
-    return Away(how, callers, rounds * reads, max(first), *figures)
+            for place in range(len(kinds)):
+                at = (number + place) % len(kinds)
+                turns[at].extend(await _turn(there, kinds[at], callers, reads))
+    own, sql, again = (quantiles(each, n=100) for each in turns)
+    noise = abs(again[98] - sql[98])
+    return Away(how, callers, rounds * reads, max(first), own[49], own[98], sql[49], sql[98], noise)
 
 
 async def _turn(there: World, read: Read, callers: int, reads: int) -> list[float]:

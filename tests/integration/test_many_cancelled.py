@@ -15,5 +15,5 @@ async def test_cancelled_requests_leave_nothing_behind(postgres_url: str, valkey
 @pytest.mark.parametrize("database_url", ["sqlite_url", "mariadb_url"], ids=["sqlite", "mariadb"], indirect=True)
 async def test_cancelled_requests_of_other_databases(database_url: str) -> None:
     """The same on SQLite and MariaDB, with a cache in the process."""
-    report = await cancel_requests(database_url, "memory://", Plan(cancellations=60, callers=6))
+    report = await cancel_requests(database_url, "memory://", Plan(cancellations=40, callers=6))
     assert report.holds, str(report)
