@@ -250,7 +250,7 @@ async def _answers(cache: Cache, commands: Sequence[Command]) -> tuple[list[Any]
     lacking: set[int] = set()
     for part in _parts(commands):
         try:
-            told, refused = await cache.answers(cache.store.post(part))
+            told, refused = await cache.answers(cache.store.run(part))
         except CacheUnavailable:
             break
         lacking.update(len(replies) + at for at in refused)
