@@ -50,6 +50,7 @@ FastRDBError
 │       └── SchemaNameRefused   a name that cannot be a schema's; also InputError
 └── CacheError
     ├── CacheUnavailable        Redis did not answer in time
+    │   └── CacheFull           Redis is out of memory: a value was not stored
     ├── CacheClosed             the cache, or its event loop, was closed
     ├── CacheShared             ``memory://`` was opened by a second process
     ├── ServerRefused           the server is too old, or its settings break the protocol
@@ -87,6 +88,7 @@ from .base import (
 from .cache import (
     CacheClosed,
     CacheError,
+    CacheFull,
     CacheShared,
     CacheUnavailable,
     SerializationFailed,
@@ -156,6 +158,7 @@ __all__ = [
     "CacheClosed",
     "CacheConnectionError",
     "CacheError",
+    "CacheFull",
     "CacheSerializationError",
     "CacheShared",
     "CacheUnavailable",
