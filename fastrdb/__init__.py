@@ -14,6 +14,7 @@ from .crud.pages import PaginatedResponse
 from .crud.patching import Updated
 from .crud.upserts import Upserted
 from .crud.warming import Warmed
+from .db.replicas import ReadWrite
 from .errors import (
     AlembicError,
     BatchRefused,
@@ -48,6 +49,7 @@ from .errors import (
     OutOfRange,
     RedisRefused,
     RefusedRow,
+    ReplicaRefused,
     RLSError,
     RowConflict,
     RowsConflict,
@@ -123,8 +125,10 @@ __all__ = [
     "PaginatedResponse",
     "RLSError",
     "ReadOptions",
+    "ReadWrite",
     "RedisRefused",
     "RefusedRow",
+    "ReplicaRefused",
     "RowChange",
     "RowConflict",
     "RowsConflict",
