@@ -89,6 +89,7 @@ class Pair:
         answers: list[Any] = []
 
         async def answered() -> bool:
+            await asyncio.to_thread(self.server.catch_up)
             await self.crud.invalidate(self.cache)
             before = len(self.on_replica)
             answers.append(await read())
@@ -299,7 +300,7 @@ async def test_no_stale_read_while_replay_stops_and_goes_on(pair: Pair, level: s
     cruds = [user_crud(), user_crud()]
 
     async def writer(at: int, id: int) -> None:
-        for number in range(1, 81):
+        for number in range(1, 41):
             await cruds[at].update(pairs[at], caches[at], named(str(number)), id=id)
             written[id] = number
             await asyncio.sleep(random.random() * 0.01)
@@ -332,9 +333,9 @@ async def test_no_stale_read_while_replay_stops_and_goes_on(pair: Pair, level: s
         await asyncio.gather(writer(0, ANN), writer(1, BOB))
         over = True
         await asyncio.gather(*others)
-    assert reads > 100
+    assert reads > 50
     assert pair.on_replica
-    assert {id: (await user_crud().get(pair.db, caches[0], id=id)).name for id in (ANN, BOB)} == {ANN: "80", BOB: "80"}
+    assert {id: (await user_crud().get(pair.db, caches[0], id=id)).name for id in (ANN, BOB)} == {ANN: "40", BOB: "40"}
 
 
 # When to wait, and when somebody is away.
@@ -418,8 +419,8 @@ async def test_replica_of_a_timeline_that_was_left(pair: Pair) -> None:
     """After a failover a replica of the old primary does not answer, although its log goes further."""
     split = await asyncio.to_thread(pair.server.promoted_copy)
     try:
-        for number in range(20):  # on the old timeline, so that the replica is ahead
-            await pair.rename(f"old {number}")
+        # On the old timeline, so that the replica is ahead.
+        pair.server.primary.ask("SELECT pg_logical_emit_message(false, 'fastrdb', repeat('x', 1000000))")
         await asyncio.to_thread(pair.server.catch_up)
         db = ReadWrite(pair.factory(split.database_url("shared"), pair.on_primary), pair.read)
         await pair.crud.update(db, pair.cache, named("new"), id=ANN)
@@ -496,7 +497,7 @@ async def test_outer_transaction_is_read_on_the_primary(pair: Pair) -> None:
         await connection.begin()
         bound = async_sessionmaker(connection, join_transaction_mode="create_savepoint")
         db = ReadWrite(bound, pair.read)
-        await pair.crud.update(db, None, named("B"), id=ANN)
+        await connection.execute(text("UPDATE users SET name = 'B' WHERE id = 1"))
         assert (await pair.crud.get(db, None, id=ANN)).name == "B"
     await engine.dispose()
 
@@ -507,6 +508,7 @@ async def test_position_is_asked_once_for_many(pair: Pair) -> None:
     engine = create_async_engine(pair.url, pool_size=1, max_overflow=0)
     event.listen(engine.sync_engine, "before_cursor_execute", lambda *given: sent.append(given[2]))
     db = ReadWrite(async_sessionmaker(engine), pair.read, replica_lag=30)
+    await asyncio.to_thread(pair.server.catch_up)
     await pair.crud.get(db, None, id=ANN)
     sent.clear()
     await asyncio.gather(*(pair.crud.get(db, None, id=ANN) for _ in range(10)))

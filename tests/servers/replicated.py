@@ -61,6 +61,8 @@ class ReplicatedPostgres:
 
     def catch_up(self) -> None:
         """Wait until the replica shows all that was committed."""
+        # What a reader's vacuuming of a page wrote is flushed with the next COMMIT only.
+        self.primary.ask("SELECT pg_logical_emit_message(true, 'fastrdb', '')")
         written = self.primary.ask("SELECT pg_current_wal_flush_lsn()::text")
         self._wait(f"SELECT pg_last_wal_replay_lsn() >= '{written}'")
 
