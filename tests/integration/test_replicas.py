@@ -2,18 +2,20 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from fastrdb import Cache, ReadOptions, ReadWrite, ReplicaRefused, SessionRefused, SettingRefused
+from fastrdb.context import tenant
 from fastrdb.testing.faults import Proxy
 from tests.models import Base, UserChange, UserCrud, UserIn, UserOut, named, user_crud
 from tests.servers.replicated import ReplicatedPostgres
+from tests.tenants import opened as tenants_opened
 from tests.world import until
 
 ANN, BOB = 1, 2
@@ -538,3 +540,32 @@ async def test_what_cannot_be_paired(sqlite_url: str) -> None:
     with pytest.raises(SessionRefused, match="PostgreSQL"):
         await user_crud().get(ReadWrite(factory, factory), None, id=ANN)
     await engine.dispose()
+
+
+@pytest.fixture
+def url(replicated: ReplicatedPostgres) -> Iterator[str]:
+    """An empty database of the primary."""
+    with replicated.primary.database() as url:
+        yield url
+
+
+async def test_tenants_are_told_apart_on_the_replica(replicated: ReplicatedPostgres, url: str, valkey_url: str) -> None:
+    """Under row-level security the replica is told the tenant, shows its rows only, and they are cached as its own."""
+    async with tenants_opened(url, valkey_url) as tenants:
+        engine = create_async_engine(make_url(tenants.url).set(port=replicated.replica.port))
+        db = ReadWrite(tenants.factory, async_sessionmaker(engine), replica_lag=5)
+        reasons = tenants.cache.stats.reasons
+
+        async def answered() -> bool:
+            await asyncio.to_thread(replicated.catch_up)
+            await tenants.notes.invalidate(tenants.cache)
+            for name in ("a", "b"):
+                with tenant(name):
+                    for _ in range(2):
+                        (only,) = await tenants.notes.get_multi(db, tenants.cache, folder=1)
+                        assert only.text == f"of {name}"
+            return reasons["replica: answered"] >= 2 and reasons["stored"] >= 2
+
+        await until(answered)
+        assert await tenants.notes.get_multi(db, tenants.cache, folder=1) == []
+        await engine.dispose()
