@@ -14,6 +14,7 @@ from .crud.pages import PaginatedResponse
 from .crud.patching import Updated
 from .crud.upserts import Upserted
 from .crud.warming import Warmed
+from .db.replicas import ReadWrite
 from .errors import (
     AlembicError,
     BatchRefused,
@@ -49,6 +50,7 @@ from .errors import (
     OutOfRange,
     RedisRefused,
     RefusedRow,
+    ReplicaRefused,
     RLSError,
     RowConflict,
     RowsConflict,
@@ -125,8 +127,10 @@ __all__ = [
     "PaginatedResponse",
     "RLSError",
     "ReadOptions",
+    "ReadWrite",
     "RedisRefused",
     "RefusedRow",
+    "ReplicaRefused",
     "RowChange",
     "RowConflict",
     "RowsConflict",

@@ -232,7 +232,7 @@ class ByKeys(Rows[M, C, U, R]):
         answers: list[Loaded[R | None]] = []
         for start in range(0, len(numbers), most):
             part = numbers[start : start + most]
-            rows, fresh = await self._fetch_by_keys(sources, named, asked, part)
+            rows, refusal = await self._fetch_by_keys(sources, named, asked, part)
             by_ident: dict[Ident | None, list[Fetched]] = {}
             for row in rows:
                 by_ident.setdefault(row.ident, []).append(row)
@@ -246,7 +246,7 @@ class ByKeys(Rows[M, C, U, R]):
                     raise MultipleFound(self._model.name, named.wanted[number])
                 response, hidden, _ = found[0] if found else (None, None, None)
                 if may_store and keys is not None:
-                    answers.append(self._loaded(response, hidden, keys, spots[number][2], fresh=fresh))
+                    answers.append(self._loaded(response, hidden, keys, spots[number][2], refusal))
                 else:
                     answers.append(refused(response, "not asked for"))
         return answers
@@ -296,7 +296,7 @@ class ByKeys(Rows[M, C, U, R]):
 
     async def _fetch_by_keys(
         self, sources: Sources, named: Keys, asked: Asked, numbers: Sequence[int]
-    ) -> tuple[list[Fetched], bool]:
+    ) -> tuple[list[Fetched], str]:
         names, dialect = named.names, sources.place.dialect
         columns = [self._model.columns[name] for name in names]
 
@@ -311,8 +311,7 @@ class ByKeys(Rows[M, C, U, R]):
         rows = [tuple(named.wanted[number].values()) for number in numbers]
         given = rows if len(names) > 1 else [row[0] for row in rows]
         parameters = {**asked.params, _KEYS: given}
-        found, fresh = await self._fetch(sources, query, parameters, self._builder(names))
-        return found, fresh
+        return await self._fetch(sources, query, parameters, self._builder(names))
 
     def _builder(self, names: tuple[str, ...]) -> Callable[[Row[Any]], Fetched]:
         first = (1 if self._responses.by_entity else len(self._responses.columns)) + len(self._hidden)

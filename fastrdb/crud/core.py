@@ -16,12 +16,13 @@ from typing_extensions import TypeVar
 from ..cache.cache import Cache
 from ..cache.cache import resolve as resolve_cache
 from ..cache.protocol import ALL_PARTS
+from ..db.replicas import ReadWrite
 from ..db.restrictions import Restrictions
 from ..db.restrictions import ask as ask_restrictions
 from ..db.sessions import Place, Places, SessionFactory
 from ..db.sessions import resolve as resolve_database
 from ..db.transactions import Transactions
-from ..errors import ConfigurationError, RedisRefused, TemplateError, UsageError
+from ..errors import ConfigurationError, RedisRefused, SessionRefused, TemplateError, UsageError
 from ..filters import Analysis, analyse, reads_other_rows
 from ..keys import RESERVED, Pattern, Template, check_list_template, check_row_template, check_templates
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources
@@ -31,6 +32,7 @@ from .model import Model
 from .policies import DeletionFields, Policies, TenantField, policies_of
 from .response import Responses
 from .searching import checked_search
+from .sides import primary_of
 from .sight import NOT_ASKED, sight_of
 
 M = TypeVar("M", default=Any)
@@ -282,7 +284,9 @@ class Core(Generic[M, C, U, R]):
         return found
 
     def _place(self, db: AsyncSession | SessionFactory, cache: Cache | None) -> Place:
-        place = self._places.of(db, self._model.mapper)
+        place = self._places.of(primary_of(db), self._model.mapper)
+        if isinstance(db, ReadWrite) and place.dialect != "postgresql":
+            raise SessionRefused("db: ReadWrite is for PostgreSQL; pass the factory that writes alone")
         if cache is not None and not place.private:
             cache.exclude_others(place.identity)
         return place

@@ -22,6 +22,7 @@ from .core import C, M, R, U
 from .execution import Query
 from .outcomes import Outcome, by_index, primary_keys
 from .savepoint import savepoint
+from .sides import primary_of
 from .upsert_batches import SaidTwice, UpsertBatches, instances_of
 from .writing import Done, Written
 
@@ -92,7 +93,7 @@ class Upserts(UpsertBatches[M, C, U, R]):
         """Give the row with this key as it is, or insert it; and say which.
 
         Of many callers at once one creates the row, and all get that one. A row that is there is read only: nothing
-        is written, nothing committed.
+        is written, nothing committed. Of a pair the primary is asked.
 
         Args:
             db, redis, obj_in, conflict_fields, commit, **key: As in ``upsert``.
@@ -107,7 +108,7 @@ class Upserts(UpsertBatches[M, C, U, R]):
         query: Query = self._kept(
             ("met", asked.shape), lambda: Query.of(self._select(asked), by_entity=self._responses.by_entity)
         )
-        rows, _ = await self._fetch(sources, query, asked.params, self._build)
+        rows, _ = await self._fetch(sources._replace(db=primary_of(sources.db)), query, asked.params, self._build)
         if rows:
             return Upserted(rows[0][0], False)
         return await self._upsert(sources, commit, wanted, values, key)

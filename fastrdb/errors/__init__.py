@@ -28,6 +28,7 @@ FastRDBError
 │       └── CheckViolation
 ├── UsageError (TypeError)      the wrong kind of object
 │   ├── SessionRefused          ``db`` is no AsyncSession and no factory of one, or one that cannot be used
+│   │   └── ReplicaRefused      it leads to a replica, or may only read, and this writes or locks
 │   └── RedisRefused            ``redis`` was forgotten, or is no client and no Cache
 ├── NotFound                    also sqlalchemy.exc.NoResultFound
 │   └── RowsNotFound            some of many rows do not exist; names each of them
@@ -75,6 +76,7 @@ from .arguments import (
     OutOfRange,
     RedisRefused,
     RefusedRow,
+    ReplicaRefused,
     SessionRefused,
     UnknownField,
     UnknownOperator,
@@ -197,6 +199,7 @@ __all__ = [
     "RLSError",
     "RedisRefused",
     "RefusedRow",
+    "ReplicaRefused",
     "RowConflict",
     "RowsConflict",
     "RowsNotFound",
