@@ -87,7 +87,8 @@ class Ask:
         bulk: A list: travels apart.
         waits: The caller may wait for another's load; not from within a transaction, whose connection it would keep.
         claim_ms: Life of a claim: a load that takes longer is not stored.
-        wait_s: How long to wait for another process's load; one of this process is waited for while its claim lives.
+        wait_s: How long to wait for a load of another process, which may be dead.
+        wait_here_s: How long to wait for one of this process: as a rule while it may still be stored.
         spare: An aged value that may be given at once, instead of waiting for another's load or write.
     """
 
@@ -102,6 +103,7 @@ class Ask:
     waits: bool = True
     claim_ms: int = CLAIM_MS
     wait_s: float = WAIT_S
+    wait_here_s: float = CLAIM_MS / 1_000
     spare: Spare | None = None
 
 
@@ -215,8 +217,7 @@ async def _aside(cache: Cache, reason: str, load: Load[T]) -> T:
 async def _wait(cache: Cache, ask: Ask, began: float) -> bool:
     """Wait until whoever is first has ended; tell whether there is nothing more to wait for.
 
-    A load of this process is waited for as long as its claim lives, one elsewhere, which may be dead, for ``wait_s``.
-    For that one of us looks, and the others wait for who looks: a flight that is cancelled says to look again.
+    For a load elsewhere one of us looks, and the others wait for who looks: a flight that is cancelled says to look again.
 
     Args:
         cache: Where the entry has no value.
@@ -225,7 +226,7 @@ async def _wait(cache: Cache, ask: Ask, began: float) -> bool:
     """
     now, flight = asyncio.get_running_loop().time(), cache.flights.get(ask.entry)
     if flight is not None:
-        await asyncio.wait({flight}, timeout=max(0.0, began + ask.claim_ms / 1_000 - now))
+        await asyncio.wait({flight}, timeout=max(0.0, began + ask.wait_here_s - now))
         return not flight.cancelled()
 
     async def still_claimed() -> bool:

@@ -44,7 +44,7 @@ async def relieve(cache: Cache, ask: Ask, began: float, load: Load[T]) -> Answer
     """
     reliefs, key = cache.reliefs, (ask.entry, ask.stamps.context)
     while (other := reliefs.get(key)) is not None and other.began >= began:
-        await asyncio.wait({other.payload}, timeout=ask.claim_ms / 1_000)
+        await asyncio.wait({other.payload}, timeout=ask.wait_here_s)
         if other.payload.cancelled():
             continue  # one of those who waited for it takes its place
         shared = other.payload.result() if other.payload.done() else None
