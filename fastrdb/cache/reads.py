@@ -217,7 +217,7 @@ async def _aside(cache: Cache, reason: str, load: Load[T]) -> T:
 async def _wait(cache: Cache, ask: Ask, began: float) -> bool:
     """Wait until whoever is first has ended; tell whether there is nothing more to wait for.
 
-    For a load elsewhere one of us looks, and the others wait for who looks: a flight that is cancelled says to look again.
+    For a load elsewhere one of us looks, and the others wait for that: a flight that is cancelled says to look again.
 
     Args:
         cache: Where the entry has no value.
