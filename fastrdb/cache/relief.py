@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Relief(NamedTuple):
-    """A load that is under way, and stores nothing.
+    """A load that stores nothing: under way, or ended a moment ago.
 
     Attributes:
         began: When, by the loop's clock.
@@ -51,15 +51,24 @@ async def relieve(cache: Cache, ask: Ask, began: float, load: Load[T]) -> Answer
         return Answer((await load(False)).answer) if shared is None else shared
     loop = asyncio.get_running_loop()
     ours = reliefs[key] = Relief(loop.time(), loop.create_future())
-    try:
-        loaded = await load(True)  # not to store it: for the JSON
-        ours.payload.set_result(loaded.payload)
-        return Answer(loaded.answer)
-    except asyncio.CancelledError:
-        ours.payload.cancel()
-        raise
-    finally:
+
+    def end() -> None:
         if reliefs.get(key) is ours:
             del reliefs[key]
-        if not ours.payload.done():
-            ours.payload.set_result(None)  # it failed: they find out for themselves
+
+    try:
+        loaded = await load(True)  # not to store it: for the JSON
+    except asyncio.CancelledError:
+        ours.payload.cancel()
+        end()
+        raise
+    except BaseException:
+        ours.payload.set_result(None)  # they find out for themselves
+        end()
+        raise
+    ours.payload.set_result(loaded.payload)
+    if loaded.payload is None:
+        end()
+    else:  # others who began to read before it give up waiting a little later
+        loop.call_later(2 * ask.wait_s, end)
+    return Answer(loaded.answer)

@@ -450,6 +450,23 @@ async def test_own_writes_are_never_read_past(aging: Aging, write: Any) -> None:
     assert aging.aged(HELD) == aging.aged(REFRESHES) == aging.aged(FAILED) == 0
 
 
+async def test_what_is_read_before_an_unseen_commit_is_not_given(aging: Aging) -> None:
+    """Nobody tells when a Connection has committed: what was read until its hold ends is not given afterwards."""
+    aging.clock.now = 1
+    await _write_in_a_connection(aging)
+    aging.clock.now = 2
+    assert await aging.name() == "new"  # which might have been read between hold and COMMIT
+    aging.cut_off()
+    with pytest.raises((DBAPIError, OSError)):
+        await aging.name()
+    aging.give_back()
+    aging.clock.now = 5
+    assert await aging.name() == "new"
+    aging.cut_off()
+    await aging.hold(ENTRY)
+    assert await aging.name() == "new"
+
+
 async def test_own_writes_leave_other_rows(aging: Aging) -> None:
     """A write of one row leaves what is kept of another."""
     await until(lambda: _is_hit(aging, BOB))
