@@ -232,6 +232,7 @@ class SmartCache:
             null_ttl_ms=ttl_ms,
             claim_ms=2 * wait_ms,
             wait_s=wait_ms / 1000,
+            wait_here_s=wait_ms / 1000,
         )
         return await miss(entries.cache, ask, found, loaded, given)
 

@@ -117,6 +117,7 @@ class ByKeys(Rows[M, C, U, R]):
         if isinstance(options, ReadOptions) and options.search:
             raise InputError("options: search goes with lists; rows that are named by keys take filters=")
         asked = self._asked(self._for_whom("get_by_keys", whose), filters, where, options)
+        self._refuse_stale(asked)
         sources = await self._asked_sources(db, redis, asked.tables)
         if not named.wanted:
             return []

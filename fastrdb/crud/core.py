@@ -74,6 +74,7 @@ class Core(Generic[M, C, U, R]):
         tenant: TenantField = None,
         soft_delete: DeletionFields = None,
         search: Sequence[str] = (),
+        max_stale: float | timedelta | None = None,
     ) -> None:
         """Build a crud; everything that can be checked is checked here.
 
@@ -101,6 +102,8 @@ class Core(Generic[M, C, U, R]):
                 ``deleted_at`` of a model with ``SoftDeleteMixin``. A nullable datetime has a value in deleted rows; a
                 truth value has its default in all others. ``False``: ``delete`` deletes.
             search: Columns of text that ``ReadOptions(search=…)`` looks into; ``"country.name"`` is of a related row.
+            max_stale: Seconds, or a timedelta: the last values are kept in the process for so long, and reads that say
+                ``ReadOptions(max_stale=…)`` may get them; all others are as strict as ever. ``None``: none may.
 
         Raises:
             TemplateError: A template or the pattern cannot work.
@@ -116,6 +119,7 @@ class Core(Generic[M, C, U, R]):
         self._db, self._redis, self._commit = db, redis, commit
         self._hooks = Hooks(model, self._model.attribute_of)
         self._max_limit = _positive("max_limit", max_limit)
+        self._max_stale_s = _milliseconds("max_stale", max_stale, 1) / 1_000 if max_stale is not None else None
         self._search = checked_search(self._model, search)
         self._triggers = triggers
         self._touches = tuple(Model(other).table for other in touches)

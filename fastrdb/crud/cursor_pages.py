@@ -133,6 +133,7 @@ class CursorPages(Lists[M, C, U, R]):
         sorting = sorting_of(self._model, order_by, ascending)
         asked = self._asked(keywords, filters, where, options)
         self._refuse_lock(asked)
+        self._refuse_stale(asked)
         _, tables = self._list_reads(asked, sorting)
         uncached = redis is UNSET and self._redis is UNSET
         sources = await self._asked_sources(db, None if uncached else redis, tables)

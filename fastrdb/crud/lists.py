@@ -135,7 +135,9 @@ class Lists(Reading[M, C, U, R]):
         if reason is None and (extras := asked.extras(keys.fields, window.order, sources.sight)) is not None:
             entry += suffix(extras).encode()
         scope = keys.scope(given, self._depends(tables, keys.prefix))
-        return await self._read(sources, entry, scope, load, decode, listed=keys.listed, bulk=True, reason=reason)
+        return await self._read(
+            sources, entry, scope, load, decode, listed=keys.listed, bulk=True, reason=reason, options=asked.options
+        )
 
     def _list_fields(self, keys: ListKeys, asked: Asked) -> dict[str, Any]:
         """Give the fields of the list template: those that got one plain value. The key names a missing one."""

@@ -14,7 +14,7 @@ from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
 from .core import C, M, R, U
 from .execution import Query
 from .keyspace import RowKeys, Scope, key_of_row
-from .options import ReadOptions
+from .options import PLAIN, ReadOptions
 from .reading import Reading, refused
 from .sight import NOT_ASKED, Sight
 
@@ -143,7 +143,7 @@ class Rows(Reading[M, C, U, R]):
             asked = self._asked(key, filters, where, options)
             return await self._load_row(sources, asked, keys, row_entry, may_store=may_store)
 
-        return self._read(sources, entry, scope, load, decode, listed=listed, reason=reason)
+        return self._read(sources, entry, scope, load, decode, listed=listed, reason=reason, options=options)
 
     def _spot(
         self,
@@ -157,7 +157,10 @@ class Rows(Reading[M, C, U, R]):
         """Find where in the cache a row lies that is asked for by these fields; a plain tuple, for the sake of hits."""
         entry = row_entry = keys.key(key)
         scope, listed, reason = keys.scope(key), keys.listed, self._uncacheable
-        if where is not None or filters is not None or len(key) > len(keys.fields) or sources.sight or options:
+        narrowed = options is not None and options != PLAIN  # an age that is accepted makes no other entry
+        if options is not None and not narrowed:
+            self._check_stale(options)
+        if where is not None or filters is not None or len(key) > len(keys.fields) or sources.sight or narrowed:
             asked = self._asked(key, filters, where, options)
             sources = self._widened(sources, asked.tables) if asked.tables else sources
             entry, scope, listed = self._narrow(keys, key, entry, asked, sources.sight)

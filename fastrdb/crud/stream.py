@@ -66,6 +66,7 @@ class Streams(Lists[M, C, U, R]):
         sorting = sorting_of(self._model, order_by, ascending)
         asked = self._asked(keywords, filters, where, options)
         self._refuse_lock(asked)
+        self._refuse_stale(asked)
         return self._streamed(db, asked, sorting, batch)
 
     async def _streamed(self, db: MaybeDatabase, asked: Asked, sorting: Sorting, batch: int) -> AsyncGenerator[R, None]:

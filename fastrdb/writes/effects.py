@@ -17,12 +17,12 @@ from ..cache.store import Command, Get, HoldCell, HoldTable, Mint, Release, Rele
 from ..db.transactions import Transaction
 from ..errors import CacheClosed, CacheError, CacheUnavailable
 from .outbox import Outbox
+from .renewing import Renewing
 from .touched import Through, Touched
 
 logger = logging.getLogger("fastrdb.cache")
 
 _TOKEN_LIFE_MS = 24 * 3_600_000
-_MAX_RENEWALS = 20
 
 
 class CacheEffects:
@@ -50,8 +50,8 @@ class CacheEffects:
         self._prepared: list[Command] | None = None
         self._releasing: list[bytes] = []
         self._sent: Awaitable[list[Reply]] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._values_at = self._renewals = 0
+        self._renewing: Renewing | None = None
+        self._values_at = 0
 
     def touch(self) -> Touched:
         """Give what is touched so far, for more to be added."""
@@ -89,9 +89,9 @@ class CacheEffects:
             return error
         self._complete = True
         if self.renews:
-            self._arm()
+            self._renewing = Renewing(self.cache, self._again)
         if self.through and self.cache.parts.stamp_before_commit:
-            asyncio.get_running_loop().call_soon(self._prepare)  # while COMMIT is on its way: nothing else is to do
+            asyncio.get_running_loop().call_soon(self._prepare)  # when COMMIT is on its way, and nothing else to do
         return None
 
     def write_down(self, connection: Connection) -> None:
@@ -176,6 +176,8 @@ class CacheEffects:
         self.stop_renewing()
         if not self._held:
             return
+        if committed:
+            self.drop_aged()
         if not self._complete and not committed:
             self.withdraw()
             return
@@ -208,6 +210,7 @@ class CacheEffects:
     def leave(self) -> None:
         """The outcome is unknown: never release. The holds run out by themselves, and readers bypass until then."""
         self.stop_renewing()
+        self.drop_aged()
         if self._held and not self._complete:
             self.keep_twice()
         self._held = []
@@ -229,6 +232,12 @@ class CacheEffects:
         except CacheClosed:
             # Nobody is left to deliver it. What was held runs out; what could not be held is served by others.
             logger.warning("the cache was closed with %d invalidations undelivered", len(keys))
+
+    def drop_aged(self, *, lasting_s: float = 0.0) -> None:
+        """Let this process forget what it keeps of the touched values: the write is about to return."""
+        if self.cache.aged.used:
+            known = self._held if self._complete else self._touched.with_tables(self._held)
+            self.cache.aged.drop(known, lasting_s=lasting_s)
 
     def _prepare(self) -> None:
         """Make what lets go after a COMMIT, unless that is done already."""
@@ -282,25 +291,16 @@ class CacheEffects:
 
     # -- while COMMIT hangs
 
-    def _arm(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self.cache.hold_ms / 2_000, self._renew)
-
     def stop_renewing(self) -> None:
         """Let the holds end by themselves, unless they are released."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._renewing is not None:
+            self._renewing.stop()
+            self._renewing = None
 
-    def _renew(self) -> None:
-        """Ask for more time. The hold then ends later, and is no other hold."""
-        self._renewals += 1
+    def _again(self) -> list[Command]:
         all_of, hold_ms = self._touched.all_of, self.cache.hold_ms
         again: list[Command] = [RenewTable(*keys, self._writer, hold_ms) for keys in all_of.items()]
-        again += [HoldCell(key, self._writer, hold_ms, again=True) for key in self._held if key not in all_of]
-        with suppress(CacheClosed):
-            self.cache.drop(self.cache.store.post(again))
-            if self._renewals < _MAX_RENEWALS:
-                self._arm()
+        return again + [HoldCell(key, self._writer, hold_ms, again=True) for key in self._held if key not in all_of]
 
 
 class Effects:
@@ -354,8 +354,12 @@ class Effects:
             error = await effects.hold()
             if error is not None and effects.cache.on_unreachable == "refuse":
                 raise error
-            if error is not None and not effects.renews:
+            if effects.renews:
+                continue
+            if error is not None:
                 effects.keep_twice()
+            # Nobody will tell when the COMMIT is done: the hold's own life has to do.
+            effects.drop_aged(lasting_s=effects.cache.hold_ms / 1_000)
         self.sent = True
 
     def write_down(self, connection: Connection) -> None:
