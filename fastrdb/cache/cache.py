@@ -15,6 +15,7 @@ from redis.asyncio import Redis, RedisCluster
 from ..errors import CacheClosed, CacheError, ConfigurationError, RedisRefused
 from .cluster import SCHEMES, ClusterStore
 from .memory import MemoryStore
+from .near import Near, NearTier
 from .outbox import Outbox, Replay
 from .protocol import ALL_PARTS, Parts, random_name
 from .redis import RedisStore
@@ -27,6 +28,7 @@ logger = logging.getLogger("fastrdb.cache")
 OnUnreachable: TypeAlias = Literal["proceed", "refuse"]
 
 HOLD_MS = 3_000
+_CLUSTERED = tuple(f"{scheme}://" for scheme in SCHEMES)
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 1.0
 
 # The only module state: all cruds that are given one client share one Cache.
@@ -45,6 +47,7 @@ class Cache:
         outbox: Where writes that commit without Redis leave what they could not tell it.
         stats: What the cache did, and why it did not do the rest.
         seen: The tokens that this process has seen.
+        near: The near tier; ``None`` where it is off.
         serves: Set it to ``False`` in an incident: this process then answers every read from SQL and stores nothing,
             while its writes go on to drop what they touch, so that it can be switched on again at any time.
     """
@@ -57,6 +60,7 @@ class Cache:
         hold_ms: int = HOLD_MS,
         on_unreachable: OnUnreachable = "proceed",
         outbox: Outbox | None = None,
+        near: NearTier | None = None,
         parts: Parts = ALL_PARTS,
     ) -> None:
         if on_unreachable not in ("proceed", "refuse"):
@@ -68,6 +72,7 @@ class Cache:
         self.stats = Stats()
         self.serves = True
         self.seen = SeenTokens()
+        self.near = Near(near, prefix, self.stats) if near is not None else None
         self._undelivered: set[bytes] = set()
         self._under_way: set[bytes] = set()
         self._make_store = make_store
@@ -89,6 +94,7 @@ class Cache:
         epoch: str | None = None,
         on_unreachable: OnUnreachable = "proceed",
         outbox: Outbox | None = None,
+        near: NearTier | None = None,
         parts: Parts = ALL_PARTS,
     ) -> Cache:
         """Give a cache on the server at *url*, or in this process for ``memory://``.
@@ -105,27 +111,34 @@ class Cache:
                 until it can be delivered; ``"refuse"`` rolls back, and raises CacheUnavailable.
             outbox: A ``fastrdb.Outbox``, in which such an invalidation is written down, too, in the transaction of its
                 write: then it is delivered by any process, also if this one is killed before.
+            near: A ``fastrdb.NearTier``, which keeps hits in this process, too, on one server. Another process's write
+                is then seen when Redis has told of it, ``max_age_s`` later at most.
             parts: The parts of the protocol, for tests.
 
         Raises:
-            ConfigurationError: The URL's scheme is unknown, the prefix cannot be part of a key, or there is an outbox
-                for ``memory://``.
+            ConfigurationError: The URL's scheme is unknown, the prefix cannot be part of a key, there is an outbox for
+                ``memory://``, or a near tier for it or for a cluster.
         """
         hold_ms = round(hold_s * 1000)
         if url.startswith("memory://"):
             if outbox is not None:
                 raise ConfigurationError("outbox: memory:// ends with its process, and is never away; leave it out")
+            if near is not None:
+                raise ConfigurationError("near: memory:// lies in this process already; leave it out")
             memory = MemoryStore(max_cells)
             cache = cls(lambda: memory, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, parts=parts)
             cache._memory = memory
             return cache
         try:
             make = store_factory(url, timeout_s=timeout_s, epoch=epoch)
+            _check_near(near, clustered=url.startswith(_CLUSTERED))
         except ValueError as error:
             raise ConfigurationError(
                 "url: use redis://, rediss://, unix://, redis+cluster://, rediss+cluster:// or memory://"
             ) from error
-        return cls(make, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, outbox=outbox, parts=parts)
+        return cls(
+            make, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, outbox=outbox, near=near, parts=parts
+        )
 
     @classmethod
     def from_client(
@@ -138,6 +151,7 @@ class Cache:
         epoch: str | None = None,
         on_unreachable: OnUnreachable = "proceed",
         outbox: Outbox | None = None,
+        near: NearTier | None = None,
         parts: Parts = ALL_PARTS,
     ) -> Cache:
         """Give a cache with its own connections, made with the settings of a client.
@@ -151,12 +165,15 @@ class Cache:
             RedisRefused: It is something else, or reads from replicas.
         """
         make: Callable[..., Store]
+        _check_near(near, clustered=isinstance(client, RedisCluster))
         if isinstance(client, RedisCluster):
             make = ClusterStore.factory_from_client(client, timeout_s=timeout_s, epoch=epoch)
         else:
             make = RedisStore.factory_from_client(client, timeout_s=timeout_s, epoch=epoch)
         hold_ms = round(hold_s * 1000)
-        return cls(make, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, outbox=outbox, parts=parts)
+        return cls(
+            make, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, outbox=outbox, near=near, parts=parts
+        )
 
     @property
     def store(self) -> Store:
@@ -184,9 +201,12 @@ class Cache:
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> _Bound:
         if self.outbox is None:
-            return _Bound(loop, self._make_store())
+            return _Bound(loop, self._watched(self._make_store()))
         replay = Replay(self.outbox, self.prefix, self._make_store)
-        return _Bound(loop, self._make_store(before_use=replay.look), replay)
+        return _Bound(loop, self._watched(self._make_store(before_use=replay.look)), replay)
+
+    def _watched(self, store: Store) -> Store:
+        return store if self.near is None else self.near.watched(store)
 
     def exclude_others(self, database: bytes) -> None:
         """Take the lock that keeps a second process off a ``memory://`` cache of the same database.
@@ -266,6 +286,8 @@ class Cache:
             if bound.replay is not None:
                 await bound.replay.aclose()
             await bound.store.aclose()
+        if self.near is not None:
+            await self.near.aclose()
         if self._memory is not None:  # which may have a database for itself without having been asked for anything
             await self._memory.aclose()
 
@@ -290,13 +312,18 @@ class _Bound:
         self.courier: asyncio.Task[None] | None = None
 
 
+def _check_near(near: NearTier | None, *, clustered: bool) -> None:
+    if near is not None and clustered:
+        raise ConfigurationError("near: it does not follow the nodes of a cluster; leave it out, or use one server")
+
+
 def store_factory(url: str, *, timeout_s: float, epoch: str | None = None) -> Callable[[], Store]:
     """Give what builds stores on the server, or the cluster, at a URL.
 
     Raises:
         ValueError: Another scheme, or a wrong value in the URL.
     """
-    if url.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
+    if url.startswith(_CLUSTERED):
         return ClusterStore.factory_from_url(url, timeout_s=timeout_s, epoch=epoch)
     return RedisStore.factory_from_url(url, timeout_s=timeout_s, epoch=epoch)
 

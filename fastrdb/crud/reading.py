@@ -11,6 +11,7 @@ from sqlalchemy.orm import with_loader_criteria
 from sqlalchemy.sql.base import ExecutableOption
 
 from ..cache.cache import Cache
+from ..cache.near import Near
 from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
 from ..db.sessions import answers_from_cache
 from ..errors import CacheUnavailable, InputError, SessionRefused, UsageError
@@ -191,13 +192,15 @@ class Reading(Core[M, C, U, R]):
         if (barred := self._barred(sources, cache, reason)) is not None:
             cache.stats.count(f"bypass: {barred}")
             return (await load(False)).answer
-        store = cache.store
+        store, stamps = cache.store, scope.stamps(place.identity)
         try:
-            found = await store.read(entry, scope.tokens, bulk=bulk)
+            if cache.near is None:
+                found = await store.read(entry, scope.tokens, bulk=bulk)
+            else:
+                found = await cache.near.read(store, stamps, entry, scope.tokens, bulk)
         except CacheUnavailable:
             cache.stats.count("bypass: unreachable")
             return (await load(False)).answer
-        stamps = scope.stamps(place.identity)
         raw = hit(stamps, found, store.epoch)
         if raw is not None:
             cache.stats.hits += 1
@@ -208,6 +211,13 @@ class Reading(Core[M, C, U, R]):
             self._layout.life_ms(entry) if life_ms is None else life_ms, self._layout.negative_ms, bulk, waits,
         )  # fmt: skip
         return await miss(cache, ask, found, load, decode)
+
+    def _nearby(self, sources: Sources, near: Near, entry: bytes, scope: Scope, reason: str | None) -> bytes | None:
+        """Give the bytes of a value that lies in this process, where ``_read`` might serve it; else ``None``."""
+        assert sources.cache is not None
+        if self._barred(sources, sources.cache, reason) is not None:
+            return None
+        return near.hit(scope.stamps(sources.place.identity), entry, scope.tokens)
 
     def _barred(self, sources: Sources, cache: Cache, reason: str | None) -> str | None:
         """Say why the cache may not answer this call; ``None`` if it may. *reason* is why not, if that is known."""

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, select
 
+from ..cache.done import Done
 from ..cache.reads import NULL, Loaded
 from ..errors import MissingKeyField, MultipleFound, NotFound
 from ..keys import suffix
@@ -138,6 +139,10 @@ class Rows(Reading[M, C, U, R]):
             listed: bytes | None = keys.listed
         else:
             sources, entry, row_entry, scope, listed, reason = self._spot(sources, keys, key, where, filters, options)
+
+        near = sources.cache.near if sources.cache is not None else None
+        if near is not None and (raw := self._nearby(sources, near, entry, scope, reason)) is not None:
+            return Done(decode(raw) if raw is not NULL else None)
 
         async def load(may_store: bool) -> Loaded[Any]:
             asked = self._asked(key, filters, where, options)
