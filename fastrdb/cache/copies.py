@@ -24,10 +24,11 @@ from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from .protocol import Cell
+from .reads import Stamps, hit
 from .store import Found
 
 K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+V = TypeVar("V", "EntryCopy", "ScopeCopy")
 
 _SLOTS: Final = 8_192
 _ENTRY_BYTES: Final = 400  # what an entry costs besides its texts: objects, slots of the dictionary while that grows
@@ -49,10 +50,29 @@ class Ticket(NamedTuple):
     at: float
 
 
-class _Kept(NamedTuple, Generic[V]):
-    value: V
-    until: float
-    size: int
+class ScopeCopy:
+    """The tokens of a scope, as they were read; those who still have it after it was dropped find its time over."""
+
+    __slots__ = ("cells", "size", "until")
+
+    def __init__(self, cells: tuple[Cell, ...], until: float, size: int) -> None:
+        self.cells, self.until, self.size = cells, until, size
+
+
+class EntryCopy:
+    """An entry, as it was read.
+
+    Attributes:
+        valid_for: The stamps for which it was found to be a hit.
+        scope: The tokens with which it was.
+    """
+
+    __slots__ = ("raw", "scope", "size", "until", "valid_for")
+
+    def __init__(self, raw: bytes, until: float, size: int) -> None:
+        self.raw, self.until, self.size = raw, until, size
+        self.valid_for: Stamps | None = None
+        self.scope: ScopeCopy | None = None
 
 
 class Copies:
@@ -70,8 +90,8 @@ class Copies:
     def __init__(self, max_size: int, max_age_s: float, *, clock: Callable[[], float] = CLOCK) -> None:
         self._max_age_s, self._clock = max_age_s, clock
         scopes = round(max_size * _SCOPES_SHARE)
-        self._entries: _Shelf[bytes, bytes] = _Shelf(max_size - scopes)
-        self._scopes: _Shelf[tuple[bytes, ...], tuple[Cell, ...]] = _Shelf(scopes)
+        self._entries: _Shelf[bytes, EntryCopy] = _Shelf(max_size - scopes)
+        self._scopes: _Shelf[tuple[bytes, ...], ScopeCopy] = _Shelf(scopes)
         self._scopes_of: dict[bytes, set[tuple[bytes, ...]]] = {}
         self._number = self._flushed = 0
         self._dropped = [0] * _SLOTS
@@ -86,13 +106,33 @@ class Copies:
     def __len__(self) -> int:
         return len(self._entries.kept)
 
+    def hit(self, stamps: Stamps, entry: bytes, tokens: tuple[bytes, ...], epoch: bytes) -> bytes | None:
+        """Give what ``hit`` makes of the copies of an entry and its tokens; ``None`` where one is missing or too old.
+
+        What is a hit for these stamps stays one as long as both copies do, and *epoch*, so that is remembered.
+        """
+        copy = self._entries.kept.get(entry)
+        if copy is None or (now := self._clock()) >= copy.until:
+            return None
+        scope = copy.scope
+        if copy.valid_for is stamps and scope is not None and now < scope.until:
+            return copy.raw
+        scope = self._scopes.kept.get(tokens)
+        if scope is None or now >= scope.until:
+            return None
+        raw = hit(stamps, (copy.raw, scope.cells), epoch)
+        if raw is copy.raw:
+            copy.valid_for = None  # for another thread, which may look in between
+            copy.scope = scope
+            copy.valid_for = stamps
+        return raw
+
     def found(self, entry: bytes, tokens: tuple[bytes, ...]) -> Found | None:
         """Give copies of an entry and its tokens; ``None`` where one is missing or too old."""
-        of_entry, of_scope = self._entries.kept.get(entry), self._scopes.kept.get(tokens)
-        if of_entry is None or of_scope is None:
+        copy, scope, now = self._entries.kept.get(entry), self._scopes.kept.get(tokens), self._clock()
+        if copy is None or scope is None or now >= min(copy.until, scope.until):
             return None
-        now = self._clock()
-        return None if now >= of_entry[1] or now >= of_scope[1] else (of_entry[0], of_scope[0])
+        return copy.raw, scope.cells
 
     def ticket(self) -> Ticket:
         """Begin a read: to be called before it is sent."""
@@ -108,11 +148,11 @@ class Copies:
             if number < self._flushed or any(dropped[hash(key) % _SLOTS] > number for key in (entry, *tokens)):
                 return False
             until = ticket.at + self._max_age_s
-            self._entries.put(entry, _Kept(raw, until, _ENTRY_BYTES + len(entry) + len(raw)))
+            self._entries.put(entry, EntryCopy(raw, until, _ENTRY_BYTES + len(entry) + len(raw)))
             texts = sum(map(len, tokens)) + sum(len(cell or b"") for cell in cells)
             self._let_go(tokens)
-            gone = self._scopes.put(tokens, _Kept(cells, until, _SCOPE_BYTES + _TOKEN_BYTES * len(tokens) + texts))
-            for scope in gone:
+            size = _SCOPE_BYTES + _TOKEN_BYTES * len(tokens) + texts
+            for scope in self._scopes.put(tokens, ScopeCopy(cells, until, size)):
                 self._unlist(scope)
             if tokens in self._scopes.kept:
                 for token in tokens:
@@ -163,10 +203,10 @@ class _Shelf(Generic[K, V]):
     """Copies by key, whose sizes together stay below a limit; the first that were put go first."""
 
     def __init__(self, limit: int) -> None:
-        self.kept: dict[K, _Kept[V]] = {}
+        self.kept: dict[K, V] = {}
         self.size, self._limit = 0, limit
 
-    def put(self, key: K, copy: _Kept[V]) -> list[K]:
+    def put(self, key: K, copy: V) -> list[K]:
         """Keep a copy, unless it alone is too large; give the keys of those that went for it."""
         self.pop(key)
         gone: list[K] = []
@@ -184,10 +224,13 @@ class _Shelf(Generic[K, V]):
         found = self.kept.pop(key, None)
         if found is None:
             return False
+        found.until = 0.0  # for those who have it at hand
         self.size -= found.size
         return True
 
     def clear(self) -> None:
+        for copy in self.kept.values():
+            copy.until = 0.0
         self.kept, self.size = {}, 0  # replaced whole: readers take no lock
 
 

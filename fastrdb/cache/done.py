@@ -9,15 +9,19 @@ T = TypeVar("T")
 
 
 class Done(Generic[T]):
-    """An awaitable that was finished before anyone awaited it; nothing is lost when nobody does."""
+    """An awaitable that was finished before anyone awaited it; nothing is lost when nobody does.
 
-    __slots__ = ("_error", "_value")
+    Attributes:
+        value: The answer, for who is in a hurry, and knows that there was no error.
+    """
+
+    __slots__ = ("_error", "value")
 
     def __init__(self, value: T | None = None, error: Exception | None = None) -> None:
-        self._value, self._error = value, error
+        self.value, self._error = value, error
 
     def __await__(self) -> Generator[None, None, T]:
         if self._error is not None:
             raise self._error
-        return cast("T", self._value)
+        return cast("T", self.value)
         yield  # type: ignore[unreachable]  # makes it a generator, as ``await`` asks for

@@ -67,7 +67,7 @@ class Near:
     def __init__(self, tier: NearTier, prefix: str, stats: Stats) -> None:
         self.tier = tier
         self.copies = Copies(tier.max_size, tier.max_age_s)
-        self._stats = stats
+        self._stats, self._find = stats, self.copies.hit
         self._prefix_length = len(prefix.encode())
         self._tokens = b"fastrdb:t:" + prefix.encode(), b"fastrdb:{" + prefix.encode()
         self._epoch = b""
@@ -78,10 +78,7 @@ class Near:
 
     def hit(self, stamps: Stamps, entry: bytes, tokens: tuple[bytes, ...]) -> bytes | None:
         """Give the bytes of a value that lies near and may be served, and count it; ``None`` where there is none."""
-        found = self.copies.found(entry, tokens)
-        if found is None:
-            return None
-        raw = hit(stamps, found, self._epoch)
+        raw = self._find(stamps, entry, tokens, self._epoch)
         if raw is not None:
             self._stats.hits += 1
             self._stats.near_hits += 1

@@ -212,12 +212,15 @@ class Reading(Core[M, C, U, R]):
         )  # fmt: skip
         return await miss(cache, ask, found, load, decode)
 
-    def _nearby(self, sources: Sources, near: Near, entry: bytes, scope: Scope, reason: str | None) -> bytes | None:
-        """Give the bytes of a value that lies in this process, where ``_read`` might serve it; else ``None``."""
-        assert sources.cache is not None
-        if self._barred(sources, sources.cache, reason) is not None:
+    def _nearby(self, sources: Sources, near: Near, entry: bytes, scope: Scope) -> bytes | None:
+        """Give the bytes of a value that lies in this process and may be served to everybody: ``_read`` is spared.
+
+        ``None`` where there is none, and where ``_read`` has to see whether this caller may have it.
+        """
+        db, place, cache, _, sight = sources
+        if sight is not None or isinstance(db, AsyncSession) or cache is None or cache.undelivered or not cache.serves:
             return None
-        return near.hit(scope.stamps(sources.place.identity), entry, scope.tokens)
+        return near.hit(scope.stamps(place.identity), entry, scope.tokens)
 
     def _barred(self, sources: Sources, cache: Cache, reason: str | None) -> str | None:
         """Say why the cache may not answer this call; ``None`` if it may. *reason* is why not, if that is known."""
