@@ -35,6 +35,11 @@ class PushWire(Wire):
 
     on_push: Callable[[list[Any]], None]
 
+    def listen(self, on: bool) -> None:
+        """Take what arrives, or leave it in the network as a link that is cut would: for tests."""
+        if not self.gone:
+            (self._transport.resume_reading if on else self._transport.pause_reading)()
+
     def data_received(self, data: bytes) -> None:
         """Hand each reply to the request at the head, and each push to ``on_push``."""
         try:

@@ -200,6 +200,8 @@ class Crew:
         report = self.report
         report.reads += news.reads
         report.stale += news.stale
+        report.bounded += news.bounded
+        report.longest_lag_s = max(report.longest_lag_s, news.longest_lag_s)
         report.examples += news.examples[: EXAMPLES - len(report.examples)]
         report.writes.update(news.writes)
         report.cache.update(news.cache)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from fastrdb.cache.near import NearTier
 from fastrdb.cache.protocol import ALL_PARTS, Parts
 
 from .builtin import Builtin
@@ -55,6 +56,8 @@ class Weather:
         evict_tokens: Share of these that are tokens.
         evict_lists: Share of these that are the table's token ``all``, which lists the templates in use.
         cancelled: Share of the reads that are cancelled under way.
+        deaf_every_s: Mean time between cuts of the connection over which Redis tells a reader process what changes,
+            where there is a near tier: half of them silent; 0 for never.
     """
 
     storm_s: float = 0.5
@@ -70,6 +73,7 @@ class Weather:
     evict_tokens: float = 0.2
     evict_lists: float = 0.3
     cancelled: float = 0.002
+    deaf_every_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,8 @@ class Scenario:
         ways: What writers do, and how often, by the names of ``WAYS``; half of the storms are about few of them.
         pause_s: Mean pause, in a storm, between two writes of one of a writer process's two tasks.
         hold_s: Life of a hold. A killed writer makes readers bypass for so long; a COMMIT must never take longer.
+        near: The near tier of the readers' caches, if they have one. An answer that was outdated for no longer than its
+            ``max_age_s`` is counted by itself then, not as stale.
         parts: Parts of the protocol. One switched off must make the harness find stale reads.
         weather: What goes wrong.
     """
@@ -109,6 +115,7 @@ class Scenario:
     ways: Mapping[str, float] = field(default_factory=WAYS.copy)
     pause_s: float = 0.02
     hold_s: float = 0.7
+    near: NearTier | None = None
     parts: Parts = ALL_PARTS
     weather: Weather = field(default_factory=Weather)
 
@@ -148,7 +155,9 @@ class Report:
         seed: That of the scenario.
         reads: Judged reads.
         stale: How many of them were stale.
-        examples: The first of these.
+        bounded: How many were outdated, but not for longer than the near tier may serve them.
+        longest_lag_s: Of these, the longest time for which one was known to be outdated.
+        examples: The first of the stale ones.
         writes: Transactions that writers saw committed, by kind; of killed ones, those they reported before.
         kills: Processes that were killed, from outside or by themselves, and started again.
         cache: What ``Cache.stats`` of the readers counted: a run in which nothing is ever a hit shows nothing.
@@ -159,6 +168,8 @@ class Report:
     seed: int
     reads: int = 0
     stale: int = 0
+    bounded: int = 0
+    longest_lag_s: float = 0.0
     examples: list[Stale] = field(default_factory=list)
     writes: Counter[str] = field(default_factory=Counter)
     kills: int = 0
@@ -173,4 +184,7 @@ class Report:
             f"seed {self.seed}: {self.reads} reads in {self.seconds:.0f} s ({rate:.0f}/s, {hits:.0f} % hits), "
             f"{self.writes.total()} writes, {self.kills} kills: {self.stale} stale"
         )
+        if near_hits := self.cache["near hits"]:
+            lag_ms = 1000 * self.longest_lag_s
+            summary += f"; near: {near_hits} hits, {self.bounded} outdated, for {lag_ms:.0f} ms at most"
         return "\n".join([summary, *map(str, self.examples)])

@@ -21,7 +21,7 @@ from fastrdb.cache.cache import Cache, store_factory
 
 from .reading import Found, Reader
 from .scenario import Scenario, Stale
-from .storm import Sky, StormyStore, cut, evict, make_statements_late, plain_client
+from .storm import Sky, StormyStore, cut, deafen, evict, make_statements_late, plain_client
 from .subject import Subject
 from .truth import Truth
 from .writing import Writer
@@ -71,7 +71,8 @@ class News:
     """What a process tells its parent, again and again.
 
     Attributes:
-        reads, stale, writes, cache: Counts since the last time.
+        reads, stale, bounded, writes, cache: Counts since the last time.
+        longest_lag_s: The longest that a bounded answer was outdated, so far.
         examples: The first stale reads since the last time.
         slowest_hold_s: The longest hold so far.
         keys: The cells that it has seen; in the last of its messages.
@@ -80,6 +81,8 @@ class News:
 
     reads: int = 0
     stale: int = 0
+    bounded: int = 0
+    longest_lag_s: float = 0.0
     examples: list[Stale] = field(default_factory=list)
     writes: Counter[str] = field(default_factory=Counter)
     cache: Counter[str] = field(default_factory=Counter)
@@ -125,6 +128,7 @@ class _Worker:
             lambda: StormyStore(make(), self._sky),
             prefix=self._orders.prefix,
             hold_ms=round(self._scenario.hold_s * 1_000),
+            near=self._scenario.near if self._orders.reads else None,
             parts=self._scenario.parts,
         )
 
@@ -154,12 +158,14 @@ class _Worker:
             _sessions(engine, "AUTOCOMMIT"),
             _sessions(engine, "REPEATABLE READ"),
             self._random,
+            self._scenario.near.max_age_s if self._scenario.near is not None else 0.0,
         )
         truth = Truth(await self._on_time().connect(), subject, self._orders.schema)
         return [
             *(reader.judge_batches(truth, self._scenario.batch, weather.cancelled, self._count) for _ in range(LANES)),
             reader.keep_old_snapshots(self._sky.storm),
             evict(self._sky, plain_client(self._scenario.redis)),
+            deafen(self._sky),
         ]
 
     async def _writing(self, engine: AsyncEngine) -> list[Coroutine[Any, Any, None]]:
@@ -183,8 +189,10 @@ class _Worker:
 
     # -- news
 
-    def _count(self, reads: int, stale: Sequence[Found]) -> None:
+    def _count(self, reads: int, stale: Sequence[Found], lags: Sequence[float]) -> None:
         self._news.reads += reads
+        self._news.bounded += len(lags)
+        self._news.longest_lag_s = max(self._news.longest_lag_s, *lags, 0.0)
         self._news.stale += len(stale)
         after_s = time.monotonic() - self._orders.began
         room = 10 - len(self._news.examples)
@@ -206,7 +214,7 @@ class _Worker:
         self._cache.stats.reset()
         for counts in (news.writes, news.cache):
             counts.clear()
-        news.reads = news.stale = 0
+        news.reads = news.stale = news.bounded = 0
         news.examples = []
 
 
