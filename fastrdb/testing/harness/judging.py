@@ -111,7 +111,8 @@ def lag_s(read: Read, answer: Answer, truth: Sandwich, looks: Sequence[Look], be
     versions = {**shown, **truth.versions}
     for earlier, later in reversed(list(pairwise(looks))):
         if why_stale(read, answer, Sandwich(earlier.snapshot, later.snapshot, versions)) is None:
-            return max(0.0, began - later.at)  # it was right at some time between these two
+            known_s: float = began - later.at  # it was right at some time between these two
+            return max(0.0, known_s)
     return inf
 
 
