@@ -18,7 +18,7 @@ from . import protocol
 from .done import Done
 from .lockfile import LockFile
 from .protocol import Cell
-from .store import Command, Found, HoldTable, Life, ListTemplates, Mint, Reply, Write, keys_of
+from .store import Command, Found, HoldTable, Life, ListTemplates, Mint, Read, Reply, Write, keys_of
 
 _TRIES = 32  # cells that one insertion looks at: what must go, or has run out, goes a few at a time
 
@@ -58,6 +58,10 @@ class MemoryStore:
     def epoch(self) -> bytes:
         """A random name of this store."""
         return self._epoch
+
+    def reader(self, *, bulk: bool = False) -> Read:
+        """Give ``read``: it is the same in every event loop."""
+        return self.read
 
     async def read(self, entry: bytes, tokens: tuple[bytes, ...], *, bulk: bool = False) -> Found:
         """Read an entry and the tokens of its scopes.

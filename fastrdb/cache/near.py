@@ -15,7 +15,7 @@ from .copies import Copies, Ticket
 from .dial import Dialer
 from .reads import Stamps, hit
 from .stats import Stats
-from .store import Command, Found, Get, Life, Reply, Store, keys_of
+from .store import Command, Found, Get, Life, Read, Reply, Store, keys_of
 from .tracking import Tracking
 
 _LEAST_SIZE = 65_536
@@ -164,6 +164,9 @@ class _Watched:
     @property
     def dialer(self) -> Dialer:
         return cast("Trackable", self._store).dialer
+
+    def reader(self, *, bulk: bool = False) -> Read:
+        return self._store.reader(bulk=bulk)
 
     def read(self, entry: bytes, tokens: tuple[bytes, ...], *, bulk: bool = False) -> Awaitable[Found]:
         return self._store.read(entry, tokens, bulk=bulk)

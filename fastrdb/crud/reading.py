@@ -186,22 +186,23 @@ class Reading(Core[M, C, U, R]):
             reason: Why that is not allowed, if so.
             life_ms: Life of the value, where it is not the crud's.
         """
-        db, place, cache, _, _ = sources
+        db, place, cache, _, sight = sources
         if cache is None:
             return (await load(False)).answer
-        if (barred := self._barred(sources, cache, reason)) is not None:
+        doubtful = reason or sight is not None or cache.kept or not cache.serves or isinstance(db, AsyncSession)
+        if doubtful and (barred := self._barred(sources, cache, reason)) is not None:
             cache.stats.count(f"bypass: {barred}")
             return (await load(False)).answer
-        store, stamps = cache.store, scope.stamps(place.identity)
+        here, stamps = cache.here(), scope.stamps(place.identity)
         try:
             if cache.near is None:
-                found = await store.read(entry, scope.tokens, bulk=bulk)
+                found = await (here.read_bulk if bulk else here.read)(entry, scope.tokens)
             else:
-                found = await cache.near.read(store, stamps, entry, scope.tokens, bulk)
+                found = await cache.near.read(here.store, stamps, entry, scope.tokens, bulk)
         except CacheUnavailable:
             cache.stats.count("bypass: unreachable")
             return (await load(False)).answer
-        raw = hit(stamps, found, store.epoch)
+        raw = hit(stamps, found, here.store.epoch)
         if raw is not None:
             cache.stats.hits += 1
             return decode(raw) if raw is not NULL else cast("T", None)
@@ -218,7 +219,7 @@ class Reading(Core[M, C, U, R]):
         ``None`` where there is none, and where ``_read`` has to see whether this caller may have it.
         """
         db, place, cache, _, sight = sources
-        if sight is not None or isinstance(db, AsyncSession) or cache is None or cache.undelivered or not cache.serves:
+        if sight is not None or isinstance(db, AsyncSession) or cache is None or cache.kept or not cache.serves:
             return None
         return near.hit(scope.stamps(place.identity), entry, scope.tokens)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from random import Random
 from typing import Any, TypeVar, cast
 
@@ -22,7 +23,7 @@ from sqlalchemy.util import await_only
 from fastrdb.cache.cluster import SCHEMES, parse_cluster_url
 from fastrdb.cache.dial import Dialer, Server
 from fastrdb.cache.near import Trackable
-from fastrdb.cache.store import Command, Fill, Found, Get, HoldTable, Release, ReleaseTable, Reply, Store
+from fastrdb.cache.store import Command, Fill, Found, Get, HoldTable, Read, Release, ReleaseTable, Reply, Store
 from fastrdb.cache.tracking import PushWire
 from fastrdb.cache.wire import Wire
 
@@ -178,6 +179,10 @@ class StormyStore:
     def dialer(self) -> StormyDialer:
         """What opens a connection that Redis tells changes over, and remembers it for the weather."""
         return StormyDialer(cast("Trackable", self._store).dialer, self._sky)
+
+    def reader(self, *, bulk: bool = False) -> Read:
+        """Give what reads through the weather."""
+        return partial(self.read, bulk=bulk)
 
     def read(self, entry: bytes, tokens: tuple[bytes, ...], *, bulk: bool = False) -> Awaitable[Found]:
         """Read as the store does."""
