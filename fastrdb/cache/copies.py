@@ -25,6 +25,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from .protocol import Cell
 from .reads import Stamps, hit
+from .stats import Stats
 from .store import Found
 
 K = TypeVar("K", bound=Hashable)
@@ -84,10 +85,18 @@ class Copies:
     Args:
         max_size: Bytes of keys and cells, with what Python needs to keep them.
         max_age_s: Seconds from the start of a read to the end of its copies.
+        stats: Where hits are counted.
         clock: Seconds, never going back.
+
+    Attributes:
+        epoch: The run of the server whose cells are kept.
     """
 
-    def __init__(self, max_size: int, max_age_s: float, *, clock: Callable[[], float] = CLOCK) -> None:
+    def __init__(
+        self, max_size: int, max_age_s: float, stats: Stats | None = None, *, clock: Callable[[], float] = CLOCK
+    ) -> None:
+        self.epoch = b""
+        self._stats = stats or Stats()
         self._max_age_s, self._clock = max_age_s, clock
         scopes = round(max_size * _SCOPES_SHARE)
         self._entries: _Shelf[bytes, EntryCopy] = _Shelf(max_size - scopes)
@@ -106,25 +115,31 @@ class Copies:
     def __len__(self) -> int:
         return len(self._entries.kept)
 
-    def hit(self, stamps: Stamps, entry: bytes, tokens: tuple[bytes, ...], epoch: bytes) -> bytes | None:
-        """Give what ``hit`` makes of the copies of an entry and its tokens; ``None`` where one is missing or too old.
+    def hit(self, stamps: Stamps, entry: bytes, tokens: tuple[bytes, ...]) -> bytes | None:
+        """Give, and count, what ``hit`` makes of the copies of an entry and its tokens.
 
-        What is a hit for these stamps stays one as long as both copies do, and *epoch*, so that is remembered.
+        What is a hit for these stamps stays one as long as both copies do, so that is remembered. ``None`` where a copy
+        is missing or too old.
         """
         copy = self._entries.kept.get(entry)
         if copy is None or (now := self._clock()) >= copy.until:
             return None
         scope = copy.scope
         if copy.valid_for is stamps and scope is not None and now < scope.until:
+            self._stats.hits += 1
+            self._stats.near_hits += 1
             return copy.raw
         scope = self._scopes.kept.get(tokens)
         if scope is None or now >= scope.until:
             return None
-        raw = hit(stamps, (copy.raw, scope.cells), epoch)
+        raw = hit(stamps, (copy.raw, scope.cells), self.epoch)
         if raw is copy.raw:
             copy.valid_for = None  # for another thread, which may look in between
             copy.scope = scope
             copy.valid_for = stamps
+        if raw is not None:
+            self._stats.hits += 1
+            self._stats.near_hits += 1
         return raw
 
     def found(self, entry: bytes, tokens: tuple[bytes, ...]) -> Found | None:

@@ -62,27 +62,20 @@ class Near:
 
     Attributes:
         copies: What is kept.
+        hit: Gives the bytes of a value that lies near and may be served, and counts it; ``None`` where there is none.
     """
 
     def __init__(self, tier: NearTier, prefix: str, stats: Stats) -> None:
         self.tier = tier
-        self.copies = Copies(tier.max_size, tier.max_age_s)
-        self._stats, self._find = stats, self.copies.hit
+        self.copies = Copies(tier.max_size, tier.max_age_s, stats)
+        self.hit = self.copies.hit
+        self._stats = stats
         self._prefix_length = len(prefix.encode())
         self._tokens = b"fastrdb:t:" + prefix.encode(), b"fastrdb:{" + prefix.encode()
-        self._epoch = b""
         self._pid = os.getpid()
         self._link: Tracking | None = None
         self._inherited: list[Tracking | None] = []
         self._opening = threading.Lock()
-
-    def hit(self, stamps: Stamps, entry: bytes, tokens: tuple[bytes, ...]) -> bytes | None:
-        """Give the bytes of a value that lies near and may be served, and count it; ``None`` where there is none."""
-        raw = self._find(stamps, entry, tokens, self._epoch)
-        if raw is not None:
-            self._stats.hits += 1
-            self._stats.near_hits += 1
-        return raw
 
     async def read(self, store: Store, stamps: Stamps, entry: bytes, tokens: tuple[bytes, ...], bulk: bool) -> Found:
         """Give copies where they are a hit, else what the store has, of which a hit is kept; raises as the store."""
@@ -92,7 +85,11 @@ class Near:
             return near
         ticket = self._ticket(store, entry)
         found = await store.read(entry, tokens, bulk=bulk)
-        if ticket is not None and store.epoch == self._epoch and hit(stamps, found, self._epoch) is not None:
+        if (
+            ticket is not None
+            and store.epoch == self.copies.epoch
+            and hit(stamps, found, self.copies.epoch) is not None
+        ):
             self.copies.keep(ticket, entry, tokens, found)
         return found
 
@@ -131,7 +128,7 @@ class Near:
             if epoch:
                 link.leave()
             return None
-        self._epoch = epoch
+        self.copies.epoch = epoch
         return self.copies.ticket()
 
     def _open(self, store: Store) -> Tracking:

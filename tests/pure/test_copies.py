@@ -44,7 +44,9 @@ def clock() -> Clock:
 @pytest.fixture
 def copies(clock: Clock) -> Copies:
     """No copies yet, and room for some."""
-    return Copies(1_000_000, 5.0, clock=clock)
+    copies = Copies(1_000_000, 5.0, clock=clock)
+    copies.epoch = EPOCH
+    return copies
 
 
 def keep(copies: Copies, entry: bytes = ENTRY, tokens: tuple[bytes, ...] = TOKENS) -> bool:
@@ -54,7 +56,7 @@ def keep(copies: Copies, entry: bytes = ENTRY, tokens: tuple[bytes, ...] = TOKEN
 
 def hit(copies: Copies, entry: bytes = ENTRY, tokens: tuple[bytes, ...] = TOKENS) -> bytes | None:
     """What a reader gets."""
-    return copies.hit(STAMPS, entry, tokens, EPOCH)
+    return copies.hit(STAMPS, entry, tokens)
 
 
 def test_what_was_read_is_served(copies: Copies) -> None:
@@ -179,7 +181,7 @@ def test_stamps_of_another_kind_are_judged_anew(copies: Copies) -> None:
     """A copy that is a hit for one crud is none for another one with the same key."""
     keep(copies)
     assert hit(copies) == value()
-    assert copies.hit(Stamps(b"another context", 2), ENTRY, TOKENS, EPOCH) is None
+    assert copies.hit(Stamps(b"another context", 2), ENTRY, TOKENS) is None
     assert hit(copies) == value()
 
 
