@@ -7,11 +7,14 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from .contest import Contestant, Work, same
+from .contest import Contestant, Work, WrongTurn, same
+from .users import UserResponse
 from .world import World
 
 Read = Callable[[int], Awaitable[object]]
 Run = Callable[[int], Awaitable[None]]
+
+_PATIENCE_S = 30.0
 
 SESSION = "with a session opened per call"
 
@@ -19,8 +22,8 @@ SESSION = "with a session opened per call"
 def reads(world: World) -> list[Work]:
     """Give the works that read, in the order of the table."""
     one = OneRow(world)
-    crowds = [one.cached_side_by_side(world.scale.callers, 0.22), one.cached_side_by_side(world.scale.crowd, 0.25)]
-    return [one.cached(), *crowds, one.cold(), one.by_keys(), *lists(world)]
+    crowds = [one.cached_side_by_side(world.scale.callers, 0.18), one.cached_side_by_side(world.scale.crowd, 0.25)]
+    return [one.cached(), *crowds, one.near(), one.cold(), one.by_keys(), *lists(world)]
 
 
 class OneRow:
@@ -28,6 +31,7 @@ class OneRow:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._jsons: dict[int, bytes] = {}
 
     def cached(self) -> Work:
         """Give the work of one caller who reads one cached row after the other."""
@@ -57,6 +61,45 @@ class OneRow:
             beside={SESSION: self._hitting(self._side_by_side(self._by_session, callers))},
             step=callers * 8,
         )
+
+    def near(self) -> Work:
+        """Give the work of one caller who reads rows that lie in the process, beside reading the same JSON."""
+        stats = self._world.near.stats
+        return Work(
+            name="near_get",
+            title="get with a near tier, beside `model_validate_json` of the same bytes",
+            target=2.5,
+            by_hand=Contestant(self._validated),
+            fastrdb=Contestant(self._in_turn(self._by_near), counter=lambda: stats.near_hits),
+            around=self._all_near,
+        )
+
+    async def _by_near(self, user_id: int) -> object:
+        return await self._world.crud.get(db=self._world.sessions, redis=self._world.near, id=user_id)
+
+    async def _validated(self, count: int) -> None:
+        for user_id in self._drawn(count):
+            UserResponse.model_validate_json(self._jsons[user_id])
+
+    @asynccontextmanager
+    async def _all_near(self) -> AsyncIterator[None]:
+        async with self._all_cached():
+            crud, sessions, near = self._world.crud, self._world.sessions, self._world.near
+            until = asyncio.get_running_loop().time() + _PATIENCE_S
+            while not await self._is_near():
+                if asyncio.get_running_loop().time() > until:
+                    raise WrongTurn("the rows do not come to lie in the process")
+                await asyncio.sleep(0.05)
+            self._jsons = {key: await crud.get_json(sessions, near, id=key) for key in self._world.user_ids}
+            same([UserResponse.model_validate_json(self._jsons[1]), await self._by_near(1)])
+            yield
+
+    async def _is_near(self) -> bool:
+        stats = self._world.near.stats
+        before = stats.near_hits
+        for user_id in self._world.user_ids:
+            await self._by_near(user_id)
+        return stats.near_hits - before == len(self._world.user_ids)
 
     def cold(self) -> Work:
         """Give the work of one caller who reads rows that are not cached."""

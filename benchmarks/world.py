@@ -12,7 +12,7 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.schema import CreateTable, DropTable
 
-from fastrdb import Cache, Crud
+from fastrdb import Cache, Crud, NearTier
 
 from .byhand import ByHand
 from .users import UserCreate, UserResponse, Users, UserUpdate, some_users
@@ -78,6 +78,7 @@ class World:
         admin: An engine that prepares and cleans up.
         redis: The client of the hand-written code; prepares and cleans up, too.
         users: The table of single users and lists.
+        near: A cache on the same keys, with the near tier.
         bulk: The table that many rows are created in.
     """
 
@@ -87,6 +88,7 @@ class World:
     bulk_crud: UserCrud
     sessions: async_sessionmaker[AsyncSession]
     cache: Cache
+    near: Cache
     redis: Redis
     admin: AsyncEngine
     users: Users
@@ -143,6 +145,8 @@ async def world(postgres_url: str, redis_url: str, scale: Scale) -> AsyncIterato
         client = Redis(connection_pool=BlockingConnectionPool.from_url(redis_url))
         stack.push_async_callback(client.aclose, close_connection_pool=True)
         cache = await stack.enter_async_context(Cache.from_url(redis_url, prefix=f"{name}:fastrdb:"))
+        near = Cache.from_url(redis_url, prefix=cache.prefix, near=NearTier(max_age_s=_EXP_S))
+        await stack.enter_async_context(near)
         hand_sessions, sessions = (async_sessionmaker(engine, expire_on_commit=False) for engine in engines[1:])
         built = World(
             scale=scale,
@@ -151,6 +155,7 @@ async def world(postgres_url: str, redis_url: str, scale: Scale) -> AsyncIterato
             bulk_crud=_crud(bulk),
             sessions=sessions,
             cache=cache,
+            near=near,
             redis=client,
             admin=admin,
             users=users,

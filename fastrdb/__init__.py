@@ -1,6 +1,7 @@
 """fastrdb: one typed object per SQLAlchemy model, reading through a cache that is never older than the last write."""
 
 from .cache.cache import Cache
+from .cache.near import NearTier
 from .cache.stats import Stats
 from .crud.arguments import UNSET
 from .crud.children import ChildrenChange
@@ -117,6 +118,7 @@ __all__ = [
     "MissingExtra",
     "MissingKeyField",
     "MultipleFound",
+    "NearTier",
     "NotFound",
     "NotNullViolation",
     "NotStarted",

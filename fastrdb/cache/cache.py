@@ -16,6 +16,7 @@ from ..errors import CacheClosed, CacheError, CacheFull, ConfigurationError, Red
 from .aged import AGED_BYTES, Aged
 from .cluster import SCHEMES, ClusterStore
 from .memory import MemoryStore
+from .near import Near, NearTier
 from .outbox import Outbox, Replay
 from .protocol import ALL_PARTS, Parts, random_name
 from .redis import RedisStore
@@ -31,6 +32,7 @@ OnUnreachable: TypeAlias = Literal["proceed", "refuse"]
 
 HOLD_MS = 3_000
 OUT_OF_MEMORY = "not stored: out of memory"
+_CLUSTERED = tuple(f"{scheme}://" for scheme in SCHEMES)
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 1.0
 
 # The only module state: all cruds that are given one client share one Cache.
@@ -50,6 +52,7 @@ class Cache:
         stats: What the cache did, and why it did not do the rest.
         seen: The tokens that this process has seen.
         aged: The last values that were right, of cruds that allow ``max_stale``.
+        near: The near tier; ``None`` where it is off.
         kept: Invalidations that are not delivered yet; see ``undelivered``.
         serves: Set it to ``False`` in an incident: this process then answers every read from SQL and stores nothing,
             while its writes go on to drop what they touch, so that it can be switched on again at any time.
@@ -64,6 +67,7 @@ class Cache:
         on_unreachable: OnUnreachable = "proceed",
         outbox: Outbox | None = None,
         aged_bytes: int = AGED_BYTES,
+        near: NearTier | None = None,
         parts: Parts = ALL_PARTS,
     ) -> None:
         if on_unreachable not in ("proceed", "refuse"):
@@ -81,6 +85,7 @@ class Cache:
         self.seen = SeenTokens()
         self._shortage = Shortage(changed=_tell_shortage)
         self.aged = Aged(aged_bytes)
+        self.near = Near(near, prefix, self.stats) if near is not None else None
         self.kept: set[bytes] = set()
         self._under_way: set[bytes] = set()
         self._make_store = make_store
@@ -103,6 +108,7 @@ class Cache:
         on_unreachable: OnUnreachable = "proceed",
         outbox: Outbox | None = None,
         aged_bytes: int = AGED_BYTES,
+        near: NearTier | None = None,
         parts: Parts = ALL_PARTS,
     ) -> Cache:
         """Give a cache on the server at *url*, or in this process for ``memory://``.
@@ -120,16 +126,20 @@ class Cache:
             outbox: A ``fastrdb.Outbox``, in which such an invalidation is written down, too, in the transaction of its
                 write: then it is delivered by any process, also if this one is killed before.
             aged_bytes: How much this process keeps of the last values of cruds that allow ``max_stale``, 32 MiB.
+            near: A ``fastrdb.NearTier``, which keeps hits in this process, too, on one server. Another process's write
+                is then seen when Redis has told of it, ``max_age_s`` later at most.
             parts: The parts of the protocol, for tests.
 
         Raises:
-            ConfigurationError: The URL's scheme is unknown, the prefix cannot be part of a key, or there is an outbox
-                for ``memory://``.
+            ConfigurationError: The URL's scheme is unknown, the prefix cannot be part of a key, there is an outbox for
+                ``memory://``, or a near tier for it or for a cluster.
         """
         hold_ms = round(hold_s * 1000)
         if url.startswith("memory://"):
             if outbox is not None:
                 raise ConfigurationError("outbox: memory:// ends with its process, and is never away; leave it out")
+            if near is not None:
+                raise ConfigurationError("near: memory:// lies in this process already; leave it out")
             memory = MemoryStore(max_cells)
             cache = cls(
                 lambda: memory,
@@ -143,6 +153,7 @@ class Cache:
             return cache
         try:
             make = store_factory(url, timeout_s=timeout_s, epoch=epoch)
+            _check_near(near, clustered=url.startswith(_CLUSTERED))
         except ValueError as error:
             raise ConfigurationError(
                 "url: use redis://, rediss://, unix://, redis+cluster://, rediss+cluster:// or memory://"
@@ -154,6 +165,7 @@ class Cache:
             on_unreachable=on_unreachable,
             outbox=outbox,
             aged_bytes=aged_bytes,
+            near=near,
             parts=parts,
         )
 
@@ -169,6 +181,7 @@ class Cache:
         on_unreachable: OnUnreachable = "proceed",
         outbox: Outbox | None = None,
         aged_bytes: int = AGED_BYTES,
+        near: NearTier | None = None,
         parts: Parts = ALL_PARTS,
     ) -> Cache:
         """Give a cache with its own connections, made with the settings of a client.
@@ -182,6 +195,7 @@ class Cache:
             RedisRefused: It is something else, or reads from replicas.
         """
         make: Callable[..., Store]
+        _check_near(near, clustered=isinstance(client, RedisCluster))
         if isinstance(client, RedisCluster):
             make = ClusterStore.factory_from_client(client, timeout_s=timeout_s, epoch=epoch)
         else:
@@ -194,6 +208,7 @@ class Cache:
             on_unreachable=on_unreachable,
             outbox=outbox,
             aged_bytes=aged_bytes,
+            near=near,
             parts=parts,
         )
 
@@ -233,9 +248,12 @@ class Cache:
 
     def _bind(self, loop: asyncio.AbstractEventLoop) -> InLoop:
         if self.outbox is None:
-            return InLoop(loop, self._make_store())
+            return InLoop(loop, self._watched(self._make_store()))
         replay = Replay(self.outbox, self.prefix, self._make_store)
-        return InLoop(loop, self._make_store(before_use=replay.look), replay)
+        return InLoop(loop, self._watched(self._make_store(before_use=replay.look)), replay)
+
+    def _watched(self, store: Store) -> Store:
+        return store if self.near is None else self.near.watched(store)
 
     def exclude_others(self, database: bytes) -> None:
         """Take the lock that keeps a second process off a ``memory://`` cache of the same database.
@@ -343,6 +361,8 @@ class Cache:
             if bound.replay is not None:
                 await bound.replay.aclose()
             await bound.store.aclose()
+        if self.near is not None:
+            await self.near.aclose()
         if self._memory is not None:  # which may have a database for itself without having been asked for anything
             await self._memory.aclose()
 
@@ -375,13 +395,18 @@ class InLoop:
         self.courier: asyncio.Task[None] | None = None
 
 
+def _check_near(near: NearTier | None, *, clustered: bool) -> None:
+    if near is not None and clustered:
+        raise ConfigurationError("near: it does not follow the nodes of a cluster; leave it out, or use one server")
+
+
 def store_factory(url: str, *, timeout_s: float, epoch: str | None = None) -> Callable[[], Store]:
     """Give what builds stores on the server, or the cluster, at a URL.
 
     Raises:
         ValueError: Another scheme, or a wrong value in the URL.
     """
-    if url.startswith(tuple(f"{scheme}://" for scheme in SCHEMES)):
+    if url.startswith(_CLUSTERED):
         return ClusterStore.factory_from_url(url, timeout_s=timeout_s, epoch=epoch)
     return RedisStore.factory_from_url(url, timeout_s=timeout_s, epoch=epoch)
 

@@ -62,6 +62,7 @@ class Dialer:
         epoch: What stands for the server's run id where INFO is not permitted.
         follows: Another dial finds the primary: a replica counts as out of reach. So it is with a Sentinel's pool.
         before_use: What is done after each handshake, before the connection is used; raising closes it.
+        kind: What becomes of a connection.
 
     Attributes:
         follows: As given.
@@ -75,13 +76,19 @@ class Dialer:
         *,
         follows: bool | None = None,
         before_use: Callable[[], Awaitable[None]] | None = None,
+        kind: type[Wire] = Wire,
     ) -> None:
         if follows is None:
             follows = isinstance(pool, SentinelConnectionPool) and pool.is_master
         self.follows = follows
         self._pool = pool  # Sentinel's connections refer to it weakly
         self._timeout_s, self._epoch, self._before_use = timeout_s, epoch, before_use
+        self._kind = kind
         self._settings: Mapping[str, Any] = MappingProxyType(_settings(pool.connection_kwargs, timeout_s))
+
+    def speaking(self, kind: type[Wire]) -> Dialer:
+        """Give a dialer of the same server, for connections of another kind, which nobody prepares."""
+        return Dialer(self._pool, self._timeout_s, self._epoch, follows=self.follows, kind=kind)
 
     @property
     def where(self) -> str:
@@ -150,7 +157,7 @@ class Dialer:
         connection: AbstractConnection = self._pool.connection_class(**self._settings)
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
-            return Wire.take_over(connection)
+            return self._kind.take_over(connection)
         except BaseException:
             with suppress(Exception):
                 await connection.disconnect(nowait=True)

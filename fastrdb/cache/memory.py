@@ -9,17 +9,16 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Generic, NamedTuple, TypeVar, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from fastrdb.errors import CacheClosed, CacheShared
 
 from . import protocol
+from .done import Done
 from .lockfile import LockFile
 from .protocol import Cell
 from .store import Command, Found, HoldTable, Life, ListTemplates, Mint, Read, Reply, Write, keys_of
-
-T = TypeVar("T")
 
 _TRIES = 32  # cells that one insertion looks at: what must go, or has run out, goes a few at a time
 
@@ -27,21 +26,6 @@ _TRIES = 32  # cells that one insertion looks at: what must go, or has run out, 
 class _Kept(NamedTuple):
     cell: bytes
     until_ms: float
-
-
-class _Done(Generic[T]):
-    """An awaitable that was finished before anyone awaited it; nothing is lost when nobody does."""
-
-    __slots__ = ("_error", "_value")
-
-    def __init__(self, value: T | None = None, error: Exception | None = None) -> None:
-        self._value, self._error = value, error
-
-    def __await__(self) -> Generator[None, None, T]:
-        if self._error is not None:
-            raise self._error
-        return cast("T", self._value)
-        yield  # type: ignore[unreachable]  # makes it a generator, as ``await`` asks for
 
 
 class MemoryStore:
@@ -97,9 +81,9 @@ class MemoryStore:
     def post(self, commands: Sequence[Command], *, bulk: bool = False) -> Awaitable[list[Reply]]:
         """Run commands now; awaiting the replies is optional."""
         try:
-            return _Done(self._run(commands))
+            return Done(self._run(commands))
         except Exception as error:
-            return _Done(error=error)
+            return Done(error=error)
 
     def exclusive(self, name: str) -> None:
         """Make sure that no other process, and no other store of this one, serves what *name* names.

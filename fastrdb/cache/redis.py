@@ -72,6 +72,11 @@ class RedisStore(BoundStore["_Pair"]):
         """
         return partial(cls, redis.asyncio.ConnectionPool.from_url(url), timeout_s=timeout_s, epoch=epoch)
 
+    @property
+    def dialer(self) -> Dialer:
+        """What opens its connections."""
+        return self._dialer
+
     def __repr__(self) -> str:
         return f"<RedisStore on {self._dialer.where}>"
 

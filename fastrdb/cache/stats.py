@@ -10,12 +10,13 @@ class Stats:
 
     Attributes:
         hits: Reads that were answered from the cache.
+        near_hits: Those of them that were answered without asking Redis, by the near tier.
         reasons: Everything else under its reason: ``miss: …``, ``bypass: …``, ``not stored: …``, ``hold: …``,
             ``replica: …``.
     """
 
     def __init__(self) -> None:
-        self.hits = 0
+        self.hits = self.near_hits = 0
         self.reasons: Counter[str] = Counter()
 
     def count(self, reason: str) -> None:
@@ -34,12 +35,13 @@ class Stats:
         return self.hits / reads if reads else 0.0
 
     def snapshot(self) -> dict[str, int]:
-        """Give all counts as a plain dict, ``hits`` included."""
-        return {"hits": self.hits, **dict(sorted(self.reasons.items()))}
+        """Give all counts as a plain dict, ``hits`` included, and ``near hits`` where there is any."""
+        near = {"near hits": self.near_hits} if self.near_hits else {}
+        return {"hits": self.hits, **near, **dict(sorted(self.reasons.items()))}
 
     def reset(self) -> None:
         """Start at zero again."""
-        self.hits = 0
+        self.hits = self.near_hits = 0
         self.reasons.clear()
 
     def __repr__(self) -> str:

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, Self, TypeAlias, cast
 
 from hiredis import HiredisError, Reader
 from redis import exceptions as redis_errors
@@ -20,7 +20,7 @@ from fastrdb.errors import CacheError, CacheUnavailable, ServerRefused
 
 from .scripts import pack
 
-_NOTHING = object()
+NOTHING: Final = object()
 _CLOSE_S = 0.5  # how long a connection may take to say goodbye
 
 Failure: TypeAlias = Callable[[], CacheError]
@@ -107,13 +107,13 @@ class Wire(asyncio.Protocol):
         self._reader = Reader(
             protocolError=redis_errors.InvalidResponse,
             replyError=DefaultParser.parse_error,
-            notEnoughData=_NOTHING,
+            notEnoughData=NOTHING,
         )
         self.gone = False
         self._closed: asyncio.Future[None] = self._loop.create_future()
 
     @classmethod
-    def take_over(cls, connection: AbstractConnection) -> Wire:
+    def take_over(cls, connection: AbstractConnection) -> Self:
         """Take the transport away from a connection of redis-py that has finished its handshake.
 
         Raises:
@@ -157,7 +157,7 @@ class Wire(asyncio.Protocol):
         """Hand each reply to the request at the head."""
         try:
             self._reader.feed(data)
-            while (reply := self._reader.gets()) is not _NOTHING:
+            while (reply := self._reader.gets()) is not NOTHING:
                 if not self.pending:
                     raise redis_errors.InvalidResponse("a reply that nobody asked for")
                 if self.pending[0].feed(reply):

@@ -34,6 +34,7 @@ class Explanation:
         templates: Templates listed for the table -> whether each is confirmed.
         life_ms: Remaining life of the entry; ``None`` where there is none.
         age_ms: How long ago it was stored; ``None`` where it is no value.
+        near: A copy lies in this process, in the near tier.
     """
 
     entry: str
@@ -43,6 +44,7 @@ class Explanation:
     templates: dict[str, bool] = field(default_factory=dict)
     life_ms: int | None = None
     age_ms: int | None = None
+    near: bool = False
 
 
 class Invalidation(Reading[M, C, U, R]):
@@ -137,6 +139,7 @@ class Invalidation(Reading[M, C, U, R]):
             templates=_templates(all_cell if not isinstance(all_cell, tuple) else None),
             life_ms=remaining,
             age_ms=self._full_life(entry, found[0]) - remaining if remaining is not None and is_value else None,
+            near=cache.near is not None and cache.near.holds(entry, scope.tokens),
         )
 
     def _require_everybody(self, call: str) -> None:

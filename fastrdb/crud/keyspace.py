@@ -217,12 +217,14 @@ class Keyspace:
     def row(self, given: Mapping[str, Any]) -> RowKeys | None:
         """Give the template whose fields are all given, the longest first; ``None`` if there is none."""
         names = tuple(given)
-        if names not in self._by_names:
+        try:
+            return self._by_names[names]
+        except KeyError:
             if len(self._by_names) >= _REMEMBERED:
                 self._by_names.clear()
             fitting = [keys for keys in self.rows if keys.fields <= given.keys()]
-            self._by_names[names] = max(fitting, key=lambda keys: len(keys.fields), default=None)
-        return self._by_names[names]
+            found = self._by_names[names] = max(fitting, key=lambda keys: len(keys.fields), default=None)
+            return found
 
     def dropped(self, rows: Iterable[Mapping[str, Any]]) -> set[bytes]:
         """Give the tokens of the directories that a write of these rows drops by the declared pattern."""

@@ -12,6 +12,7 @@ from sqlalchemy.sql.base import ExecutableOption
 
 from ..cache.aged import Spare
 from ..cache.cache import Cache
+from ..cache.near import Near
 from ..cache.reads import NULL, Ask, Decode, Load, Loaded, decoded, hit, miss
 from ..db.sessions import answers_from_cache
 from ..errors import CacheUnavailable, InputError, SessionRefused, UsageError
@@ -219,13 +220,15 @@ class Reading(Core[M, C, U, R]):
         if doubtful and (barred := self._barred(sources, cache, reason)) is not None:
             cache.stats.count(f"bypass: {barred}")
             return (await load(False)).answer
-        here = cache.here()
+        here, stamps = cache.here(), scope.stamps(place.identity)
         try:
-            found = await (here.read_bulk if bulk else here.read)(entry, scope.tokens)
+            if cache.near is None:
+                found = await (here.read_bulk if bulk else here.read)(entry, scope.tokens)
+            else:
+                found = await cache.near.read(here.store, stamps, entry, scope.tokens, bulk)
         except CacheUnavailable:
             cache.stats.count("bypass: unreachable")
             return (await load(False)).answer
-        stamps = scope.stamps(place.identity)
         raw = hit(stamps, found, here.store.epoch)
         if raw is not None:
             cache.stats.hits += 1
@@ -281,6 +284,16 @@ class Reading(Core[M, C, U, R]):
         cache.stats.hits += 1
         spare.note(raw, sent, null=raw is NULL)
         return decoded(raw, decode)
+
+    def _nearby(self, sources: Sources, near: Near, entry: bytes, scope: Scope) -> bytes | None:
+        """Give the bytes of a value that lies in this process and may be served to everybody: ``_read`` is spared.
+
+        ``None`` where there is none, and where ``_read`` has to see whether this caller may have it.
+        """
+        db, place, cache, _, sight = sources
+        if sight is not None or isinstance(db, AsyncSession) or cache is None or cache.kept or not cache.serves:
+            return None
+        return near.hit(scope.stamps(place.identity), entry, scope.tokens)
 
     def _barred(self, sources: Sources, cache: Cache, reason: str | None) -> str | None:
         """Say why the cache may not answer this call; ``None`` if it may. *reason* is why not, if that is known."""

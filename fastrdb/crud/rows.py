@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import ColumnElement, select
 
+from ..cache.done import Done
 from ..cache.reads import NULL, Loaded
 from ..errors import MissingKeyField, MultipleFound, NotFound
 from ..keys import suffix
@@ -52,7 +53,8 @@ class Rows(Reading[M, C, U, R]):
             MissingKeyField: No template has all of its fields given.
             UnknownField, UnknownOperator, ValueRefused: A filter is wrong.
         """
-        found: R | None = await self._get(db, redis, where, filters, options, key, self._responses.load)
+        answer = self._get(db, redis, where, filters, options, key, self._responses.load)
+        found: R | None = answer.value if type(answer) is Done else await answer
         if found is None:
             raise NotFound(self._model.name, key)
         return found
@@ -68,7 +70,8 @@ class Rows(Reading[M, C, U, R]):
         **key: Any,
     ) -> R | None:
         """Give the row as ``get`` does, or ``None`` where there is none."""
-        found: R | None = await self._get(db, redis, where, filters, options, key, self._responses.load)
+        answer = self._get(db, redis, where, filters, options, key, self._responses.load)
+        found: R | None = answer.value if type(answer) is Done else await answer
         return found
 
     async def get_json(
@@ -138,6 +141,10 @@ class Rows(Reading[M, C, U, R]):
             listed: bytes | None = keys.listed
         else:
             sources, entry, row_entry, scope, listed, reason = self._spot(sources, keys, key, where, filters, options)
+
+        near = sources.cache.near if sources.cache is not None else None
+        if near is not None and reason is None and (raw := self._nearby(sources, near, entry, scope)) is not None:
+            return Done(decode(raw) if raw is not NULL else None)
 
         async def load(may_store: bool) -> Loaded[Any]:
             asked = self._asked(key, filters, where, options)

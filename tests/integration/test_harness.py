@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.schema import CreateTable
 
+from fastrdb import NearTier
 from fastrdb.cache.protocol import ALL_PARTS, Parts
 from fastrdb.crud.crud import Crud
 from fastrdb.testing.harness import Count, Page, Row, Scenario, Subject, Weather, WorkerFailed, run
@@ -111,6 +112,20 @@ def test_a_part_that_is_not_needed_is_not_found(postgres_url: str, valkey_url: s
     scenario = OVERTAKEN.scenario(postgres_url, valkey_url, "through_listed")
     report = run(replace(scenario, reads=5_000))
     assert report.stale == 0, report
+
+
+def test_near_tier_is_outdated_within_its_bound(postgres_url: str, valkey_url: str) -> None:
+    """With a near tier, whose connection is cut again and again, no answer is older than ``max_age_s`` allows."""
+    near = NearTier(max_age_s=1.0)
+    calm = Weather(
+        storm_s=0.2, calm_s=0.8, deadly=0, kill_every_s=0, cut_every_s=0, evict_per_s=2, deaf_every_s=2, late=0
+    )
+    report = run(
+        Scenario(postgres_url, valkey_url, reads=3_000, readers=2, writers=1, near=near, weather=calm, pause_s=0.1)
+    )
+    assert report.stale == 0, report
+    assert report.cache["near hits"] > 100, report
+    assert report.longest_lag_s <= near.max_age_s
 
 
 # Other people's cruds.

@@ -1,10 +1,12 @@
 """How the harness judges answers: never unjustly, and never fooled while nothing changes."""
 
+from math import inf
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrdb.testing.harness import Count, Page, Row
-from fastrdb.testing.harness.judging import Answer, Image, Item, Sandwich, Snapshot, matches, why_stale
+from fastrdb.testing.harness.judging import Answer, Image, Item, Look, Sandwich, Snapshot, lag_s, matches, why_stale
 from fastrdb.testing.harness.subject import Read
 
 IDS = ("1", "2", "3")
@@ -99,3 +101,22 @@ def test_a_value_that_was_never_committed_is_stale() -> None:
     (_, state) = history([("1", "ann", 0)])
     why = why_stale(Row({"id": 1}), [Item("1", "m9")], Sandwich(state, state))
     assert why == "row 1 was never committed with mark m9"
+
+
+def test_lag_is_the_time_since_an_answer_was_outdated() -> None:
+    """An answer has been outdated since the first look that contradicts it; one that was never right, for ever."""
+    states = history([("1", "ann", 0), ("1", "ann", 1), ("1", "ann", 2)])
+    looks = [Look(float(at), state) for at, state in enumerate(states)]
+    truth = Sandwich(states[-1], states[-1], versions(states))
+    read = Row({"id": 1})
+    lags = [lag_s(read, answered(read, state), truth, looks, 10.0) for state in states[1:-1]]
+    assert lags == [8.0, 7.0]
+    assert lag_s(read, [Item("1", "never")], truth, looks, 10.0) == inf
+
+
+def test_lag_is_nothing_where_the_last_look_was_the_first_to_know() -> None:
+    """What was right until the look just before the read is outdated for no time that is known."""
+    states = history([("1", "ann", 0), ("1", "ann", 1)])
+    looks = [Look(1.0, states[1]), Look(2.0, states[2])]
+    truth, read = Sandwich(states[-1], states[-1], versions(states)), Row({"id": 1})
+    assert lag_s(read, answered(read, states[1]), truth, looks, 2.0) == 0

@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from importlib import import_module
 from random import randrange
 
+from fastrdb.cache.near import NearTier
 from fastrdb.cache.protocol import ALL_PARTS, Parts
 
 from . import Report, Scenario, Subject, run
@@ -47,6 +48,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="PART",
         help=f"switch a part of the protocol off: {', '.join(PARTS)}; may be repeated",
     )
+    found.add_argument(
+        "--near",
+        type=float,
+        metavar="S",
+        help="readers have a near tier with this max_age_s; answers that are outdated for less are counted apart",
+    )
     found.add_argument("--stop", action="store_true", help="end with the first stale read")
     return found
 
@@ -70,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         readers=given.readers,
         writers=given.writers,
         stop_at_first=given.stop,
+        near=NearTier(max_age_s=given.near) if given.near is not None else None,
         parts=replace(ALL_PARTS, **dict.fromkeys(given.without, False)),
     )
     if given.subject:

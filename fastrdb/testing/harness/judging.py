@@ -8,6 +8,8 @@ changed meanwhile any state from the first to the last version may be shown, als
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from math import inf
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -83,6 +85,35 @@ def why_stale(read: Read, answer: Answer, truth: Sandwich) -> str | None:
         if (why := _outdated(read.fields, item, truth)) is not None:
             return why
     return _incomplete(read, answer, truth)
+
+
+class Look(NamedTuple):
+    """The truth as it was seen at some time.
+
+    Attributes:
+        at: When that was over, in seconds.
+        snapshot: What was seen.
+    """
+
+    at: float
+    snapshot: Snapshot
+
+
+def lag_s(read: Read, answer: Answer, truth: Sandwich, looks: Sequence[Look], began: float) -> float:
+    """Tell how long at least an answer had been outdated when its read began; infinite if it was never right.
+
+    Args:
+        read, answer, truth: As for ``why_stale``, which has found that the answer is stale.
+        looks: Earlier looks at the truth, in their order; the last of them is the one before the read.
+        began: When the read began, in seconds.
+    """
+    shown = {Item(key, image.mark): image.version for key, image in [*truth.after.items(), *truth.before.items()]}
+    versions = {**shown, **truth.versions}
+    for earlier, later in reversed(list(pairwise(looks))):
+        if why_stale(read, answer, Sandwich(earlier.snapshot, later.snapshot, versions)) is None:
+            known_s: float = began - later.at  # it was right at some time between these two
+            return max(0.0, known_s)
+    return inf
 
 
 def matches(fields: Fields, image: Image) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from math import inf
 from random import Random
 from typing import Any, NamedTuple
 
@@ -14,12 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from fastrdb.cache.cache import Cache
 from fastrdb.db.sessions import SessionFactory
 
-from .judging import Answer, Item, Sandwich, Snapshot, why_stale
+from .judging import Answer, Item, Look, Sandwich, Snapshot, lag_s, why_stale
 from .subject import Count, Page, Read, Row, Subject
 from .truth import Truth
 from .windows import Doubt, Written
 
 OLD_SNAPSHOT_S = 0.1
+_SLACK_S = 5.0  # of a busy machine
 TOGETHER = 1
 MANY = 0.25  # of the reads of a row: by get_by_keys, whose claims and fills are its own
 
@@ -53,6 +56,7 @@ class Reader:
         quick_sessions: Opens sessions in AUTOCOMMIT, which cost a third of the round trips.
         old_sessions: Opens sessions in REPEATABLE READ.
         random: Source of all choices.
+        bound_s: How long an answer may be outdated, by a near tier; 0 for not at all.
     """
 
     def __init__(
@@ -63,36 +67,57 @@ class Reader:
         quick_sessions: async_sessionmaker[AsyncSession],
         old_sessions: async_sessionmaker[AsyncSession],
         random: Random,
+        bound_s: float = 0.0,
     ) -> None:
         self._subject, self._cache, self._random = subject, cache, random
+        self._bound_s, self._looks = bound_s, deque[Look]()
         self._sessions, self._quick_sessions, self._old_sessions = sessions, quick_sessions, old_sessions
 
     async def judge_batches(
-        self, truth: Truth, size: int, cancelled: float, report: Callable[[int, Sequence[Found]], None], *, doubts: bool
+        self,
+        truth: Truth,
+        size: int,
+        cancelled: float,
+        report: Callable[[int, Sequence[Found], Sequence[float]], None],
+        *,
+        doubts: bool,
     ) -> None:
-        """Read for ever, and report after each batch how many answers were judged, and which were stale.
+        """Read for ever, and report after each batch how many answers were judged, which were stale, and lags.
 
         Args:
             truth: What the rows are.
             size: Reads in a batch.
             cancelled: Share of the reads that are cancelled.
-            report: Takes that.
+            report: Takes that; the lags are of answers that a near tier may have given.
             doubts: Whether a window may explain a stale answer: then it is reported with what is needed to tell.
         """
-        before = await truth.snapshot()
+        before, at = await truth.snapshot(), time.monotonic()
         while True:
+            self._remember(at, before)
             reads = [self._subject.read(self._random) for _ in range(size)]
             answers = await self._batch(reads, cancelled)
-            after = await truth.snapshot()
-            known = [(reads[at], *told) for at, told in answers.items()]
+            after, at = await truth.snapshot(), time.monotonic()
+            known = [(reads[number], *told) for number, told in answers.items()]
             versions = await truth.versions(_unknown(known, before, after))
             sandwich = Sandwich(before, after, versions)
             verdicts = [(read, told, began, why_stale(read, told, sandwich)) for read, told, began in known]
-            stale = [_found(*contradiction, sandwich) for contradiction in verdicts if contradiction[-1] is not None]
+            wrong = [verdict for verdict in verdicts if verdict[-1] is not None]
+            lags = [self._lag(read, told, sandwich, began) for read, told, began, _ in wrong]
+            stale = [_found(*each, sandwich) for each, lag in zip(wrong, lags, strict=True) if lag > self._bound_s]
             if stale and doubts:
                 stale = _doubted(stale, await truth.history())
-            report(len(verdicts), stale)
+            report(len(verdicts), stale, [lag for lag in lags if lag <= self._bound_s])
             before = after
+
+    def _remember(self, at: float, snapshot: Snapshot) -> None:
+        """Keep a look at the truth for as long as an answer may be outdated."""
+        if self._bound_s:
+            self._looks.append(Look(at, snapshot))
+            while self._looks[0].at < at - 2 * self._bound_s - _SLACK_S:
+                self._looks.popleft()
+
+    def _lag(self, read: Read, answer: Answer, truth: Sandwich, began: float) -> float:
+        return lag_s(read, answer, truth, self._looks, began) if self._bound_s else inf
 
     async def _batch(self, reads: Sequence[Read], cancelled: float) -> dict[int, Told]:
         """Read all at once: most with a factory, some together in a session, some in a transaction begun before."""

@@ -239,6 +239,8 @@ class Crew:
         report.stale += news.stale
         if self._court is not None:
             self._court.take(news.doubts)
+        report.bounded += news.bounded
+        report.longest_lag_s = max(report.longest_lag_s, news.longest_lag_s)
         report.examples += news.examples[: EXAMPLES - len(report.examples)]
         report.writes.update(news.writes)
         report.cache.update(news.cache)

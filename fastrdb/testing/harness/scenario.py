@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fastrdb.cache.near import NearTier
 from fastrdb.cache.protocol import ALL_PARTS, Parts
 
 from .builtin import Builtin
@@ -56,6 +57,8 @@ class Weather:
         evict_tokens: Share of these that are tokens.
         evict_lists: Share of these that are the table's token ``all``, which lists the templates in use.
         cancelled: Share of the reads that are cancelled under way.
+        deaf_every_s: Mean time between cuts of the connection over which Redis tells a reader process what changes,
+            where there is a near tier: half of them silent; 0 for never.
     """
 
     storm_s: float = 0.5
@@ -71,6 +74,7 @@ class Weather:
     evict_tokens: float = 0.2
     evict_lists: float = 0.3
     cancelled: float = 0.002
+    deaf_every_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,8 @@ class Scenario:
         ways: What writers do, and how often, by the names of ``WAYS``; half of the storms are about few of them.
         pause_s: Mean pause, in a storm, between two writes of one of a writer process's two tasks.
         hold_s: Life of a hold. A killed writer makes readers bypass for so long; a COMMIT must never take longer.
+        near: The near tier of the readers' caches, if they have one. An answer that was outdated for no longer than its
+            ``max_age_s`` is counted by itself then, not as stale.
         parts: Parts of the protocol. One switched off must make the harness find stale reads.
         weather: What goes wrong.
         outages: What goes wrong with Redis, in turn, while all others go on. Stale reads inside the windows of
@@ -116,6 +122,7 @@ class Scenario:
     ways: Mapping[str, float] = field(default_factory=WAYS.copy)
     pause_s: float = 0.02
     hold_s: float = 0.7
+    near: NearTier | None = None
     parts: Parts = ALL_PARTS
     weather: Weather = field(default_factory=Weather)
     outages: Sequence[Outage] = ()
@@ -160,10 +167,12 @@ class Report:
         seed: That of the scenario.
         reads: Judged reads.
         stale: How many of them were stale, and not bounded.
-        bounded: How many were older than a COMMIT, inside a window that docs/coherence.md names.
-        longest_lag_s: The greatest age of what these lacked: from the write, before its COMMIT, to the read.
+        bounded: How many were older than a COMMIT, inside a window that docs/coherence.md names: of a write during an
+            outage, or of a near tier.
+        longest_lag_s: The greatest age of what these lacked: from the write, before its COMMIT, to the read; by a near
+            tier the time for which the answer was known to be outdated.
         windows: Writes whose windows showed.
-        examples: The first of these.
+        examples: The first of the stale ones.
         writes: Transactions that writers saw committed, by kind; of killed ones, those they reported before.
         kills: Processes that were killed, from outside or by themselves, and started again.
         outages: How many there were, by name.
@@ -193,6 +202,9 @@ class Report:
             f"seed {self.seed}: {self.reads} reads in {self.seconds:.0f} s ({rate:.0f}/s, {hits:.0f} % hits), "
             f"{self.writes.total()} writes, {self.kills} kills{self._outages()}: {self.stale} stale"
         )
+        if near_hits := self.cache["near hits"]:
+            lag_ms = 1000 * self.longest_lag_s
+            summary += f"; near: {near_hits} hits, {self.bounded} outdated, for {lag_ms:.0f} ms at most"
         return "\n".join([summary, *map(str, self.examples)])
 
     def _outages(self) -> str:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
@@ -21,7 +21,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only
 
 from fastrdb.cache.cluster import SCHEMES, parse_cluster_url
+from fastrdb.cache.dial import Dialer, Server
+from fastrdb.cache.near import Trackable
 from fastrdb.cache.store import Command, Fill, Found, Get, HoldTable, Read, Release, ReleaseTable, Reply, Store
+from fastrdb.cache.tracking import PushWire
+from fastrdb.cache.wire import Wire
 
 from .deeds import Ledger
 from .scenario import Scenario
@@ -42,6 +46,9 @@ _CUT = text("""
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE application_name = :name AND state <> 'idle' ORDER BY random() LIMIT 1
 """)
+
+
+DEAF_S = 2.0
 
 
 class Gate:
@@ -77,6 +84,7 @@ class Sky:
     def __init__(self, scenario: Scenario, random: Random, began: float, *, mortal: bool) -> None:
         self.weather, self.random, self.mortal = scenario.weather, random, mortal
         self.slowest_hold_s = 0.0
+        self.link: PushWire | None = None
         self.entries: dict[bytes, None] = {}
         self.tokens: dict[bytes, None] = {}
         self._share = self.weather.late_writes if mortal else self.weather.late
@@ -135,6 +143,24 @@ class Sky:
         return self.random.choice(keys) if keys else None
 
 
+class StormyDialer(Dialer):
+    """Opens connections, of which the weather may cut one."""
+
+    def __init__(self, dialer: Dialer, sky: Sky) -> None:
+        self._dialer, self._sky = dialer, sky
+
+    def speaking(self, kind: type[Wire]) -> Dialer:
+        """Give a dialer for connections of another kind."""
+        return StormyDialer(self._dialer.speaking(kind), self._sky)
+
+    async def dial(self) -> Server:
+        """Open a connection, and show it to the weather."""
+        server = await self._dialer.dial()
+        if isinstance(server.wire, PushWire):
+            self._sky.link = server.wire
+        return server
+
+
 class StormyStore:
     """A store whose messages meet the weather.
 
@@ -154,6 +180,11 @@ class StormyStore:
     def epoch(self) -> bytes:
         """That of the store."""
         return self._store.epoch
+
+    @property
+    def dialer(self) -> StormyDialer:
+        """What opens a connection that Redis tells changes over, and remembers it for the weather."""
+        return StormyDialer(cast("Trackable", self._store).dialer, self._sky)
 
     def reader(self, *, bulk: bool = False) -> Read:
         """Give what reads through the weather."""
@@ -240,6 +271,22 @@ async def cut(sky: Sky, connection: AsyncConnection, name: str) -> None:
         await asyncio.sleep(sky.random.expovariate(1 / mean_s))
         await sky.storm()
         await connection.execute(_CUT, {"name": name})
+    await asyncio.Event().wait()
+
+
+async def deafen(sky: Sky) -> None:
+    """Cut the connection that Redis tells changes over, again and again: with a word, or without one."""
+    mean_s = sky.weather.deaf_every_s
+    while mean_s:
+        await asyncio.sleep(sky.random.expovariate(1 / mean_s))
+        if (link := sky.link) is None:
+            continue
+        if sky.random.random() < 0.5:
+            link.lose(ConnectionError("cut by the weather"))
+        else:
+            link.listen(False)
+            await asyncio.sleep(sky.random.random() * DEAF_S)
+            link.listen(True)
     await asyncio.Event().wait()
 
 

@@ -24,7 +24,7 @@ from fastrdb.writes.outbox import Outbox, outbox_table
 from .deeds import Ledger, Note
 from .reading import Found, Reader
 from .scenario import Scenario, Stale
-from .storm import Sky, StormyStore, cut, evict, make_statements_late, plain_client
+from .storm import Sky, StormyStore, cut, deafen, evict, make_statements_late, plain_client
 from .subject import Subject
 from .truth import Truth, name_deeds
 from .windows import Doubt
@@ -77,7 +77,8 @@ class News:
     """What a process tells its parent, again and again; what became of a write's holds it tells apart, and at once.
 
     Attributes:
-        reads, stale, writes, cache: Counts since the last time.
+        reads, stale, bounded, writes, cache: Counts since the last time.
+        longest_lag_s: The longest that a bounded answer was outdated, so far.
         examples: The first stale reads since the last time.
         slowest_hold_s: The longest hold so far.
         doubts: The stale reads since the last time that windows may explain; where there are outages.
@@ -87,6 +88,8 @@ class News:
 
     reads: int = 0
     stale: int = 0
+    bounded: int = 0
+    longest_lag_s: float = 0.0
     examples: list[Stale] = field(default_factory=list)
     writes: Counter[str] = field(default_factory=Counter)
     cache: Counter[str] = field(default_factory=Counter)
@@ -141,6 +144,7 @@ class _Worker:
             prefix=self._orders.prefix,
             hold_ms=round(scenario.hold_s * 1_000),
             outbox=self._outbox() if scenario.outbox else None,
+            near=scenario.near if self._orders.reads else None,
             parts=scenario.parts,
         )
 
@@ -175,6 +179,7 @@ class _Worker:
             _sessions(engine, "AUTOCOMMIT"),
             _sessions(engine, "REPEATABLE READ"),
             self._random,
+            self._scenario.near.max_age_s if self._scenario.near is not None else 0.0,
         )
         truth = Truth(await self._on_time().connect(), subject, self._orders.schema)
         return [
@@ -186,6 +191,7 @@ class _Worker:
             ),
             reader.keep_old_snapshots(self._sky.storm),
             evict(self._sky, plain_client(self._scenario.redis)),
+            deafen(self._sky),
         ]
 
     async def _writing(self, engine: AsyncEngine) -> list[Coroutine[Any, Any, None]]:
@@ -212,9 +218,11 @@ class _Worker:
 
     # -- news
 
-    def _count(self, reads: int, stale: Sequence[Found]) -> None:
+    def _count(self, reads: int, stale: Sequence[Found], lags: Sequence[float]) -> None:
         news, after_s = self._news, time.monotonic() - self._orders.began
         news.reads += reads
+        news.bounded += len(lags)
+        news.longest_lag_s = max(news.longest_lag_s, *lags, 0.0)
         told = [(Stale(*found.text, self._orders.name, after_s), found.doubt) for found in stale]
         if self._orders.outages:
             news.doubts += told
@@ -241,7 +249,7 @@ class _Worker:
         self._cache.stats.reset()
         for counts in (news.writes, news.cache):
             counts.clear()
-        news.reads = news.stale = 0
+        news.reads = news.stale = news.bounded = 0
         news.examples, news.doubts = [], []
 
 
