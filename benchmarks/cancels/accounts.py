@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fastrdb import Crud
-from fastrdb.cache.store import Claim, Command, Found, HoldCell, HoldTable, Reply, Store, keys_of
+from fastrdb.cache.store import Claim, Command, Found, HoldCell, HoldTable, Read, Reply, Store, keys_of
 
 LIMIT = 1_000  # of a list: all rows of one owner
 
@@ -152,6 +152,10 @@ class Noting:
     def read(self, entry: bytes, tokens: tuple[bytes, ...], *, bulk: bool = False) -> Awaitable[Found]:
         """Read."""
         return self._store.read(entry, tokens, bulk=bulk)
+
+    def reader(self, *, bulk: bool = False) -> Read:
+        """As the store gives it: reads are not noted."""
+        return self._store.reader(bulk=bulk)
 
     async def run(self, commands: Sequence[Command], *, bulk: bool = False) -> list[Reply]:
         """Run, and note."""

@@ -125,6 +125,8 @@ async def _learn(scene: Scene, deeds: Deeds) -> None:
     for make in (*deeds.reads, *deeds.writes) * 2:
         owner = scene.owners[0]
         await _do(scene, owner, make(owner), None, by_task, "peace")
+    if lacking := set(deeds.kinds) - scene.lengths.keys():
+        raise RuntimeError(f"{sorted(lacking)} do not even work when nobody cancels: {dict(scene.report.faults)}")
 
 
 async def _caller(scene: Scene, deeds: Deeds, owner: Owner) -> None:
