@@ -17,8 +17,8 @@ nox.options.sessions = ["lint", "types", "layers", "docs", "test"]
 
 @nox.session
 def test(session: nox.Session) -> None:
-    """The whole suite on real servers; arguments go to pytest."""
-    session.run(PYTHON, "-m", "pytest", *session.posargs)
+    """The whole suite on real servers, parted over the cores; arguments go to pytest, `-n 0` is one process."""
+    session.run(PYTHON, "-m", "pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session
