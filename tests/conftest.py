@@ -111,7 +111,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     finally:
         fleet.stop()
     if is_worker(session.config):
-        session.config.workeroutput["census"] = census.packed()
+        session.config.workeroutput["census"] = census.packed()  # type: ignore[attr-defined]  # xdist sets it
     elif census.calls:
         report = pytest.TestReport(
             nodeid="the whole run",

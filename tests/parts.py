@@ -46,7 +46,7 @@ def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     return sorted(items, key=place)
 
 
-class ByFile(LoadScopeScheduling):
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist is untyped
     """Gives each worker a file at a time, in the order of :func:`in_order`, and all heavy files to one.
 
     The fixtures of a module are set up once, and the tests of a file keep their order.
