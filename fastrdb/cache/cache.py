@@ -45,6 +45,7 @@ class Cache:
         outbox: Where writes that commit without Redis leave what they could not tell it.
         stats: What the cache did, and why it did not do the rest.
         seen: The tokens that this process has seen.
+        kept: Invalidations that are not delivered yet; see ``undelivered``.
         serves: Set it to ``False`` in an incident: this process then answers every read from SQL and stores nothing,
             while its writes go on to drop what they touch, so that it can be switched on again at any time.
     """
@@ -68,12 +69,12 @@ class Cache:
         self.stats = Stats()
         self.serves = True
         self.seen = SeenTokens()
-        self._undelivered: set[bytes] = set()
+        self.kept: set[bytes] = set()
         self._under_way: set[bytes] = set()
         self._make_store = make_store
         self._memory: MemoryStore | None = None
-        self._bound: dict[asyncio.AbstractEventLoop, _Bound] = {}
-        self._last: _Bound | None = None
+        self._bound: dict[asyncio.AbstractEventLoop, InLoop] = {}
+        self._last: InLoop | None = None
         self._excluded: set[bytes] = set()
         self._closed = False
 
@@ -161,17 +162,22 @@ class Cache:
     @property
     def store(self) -> Store:
         """The store of the running event loop."""
-        return self._here().store
+        return self.here().store
 
     @property
     def flights(self) -> dict[bytes, asyncio.Future[None]]:
         """The loads under way in the running event loop, by entry."""
-        return self._here().flights
+        return self.here().flights
 
-    def _here(self) -> _Bound:
+    def here(self) -> InLoop:
+        """Give what belongs to the running event loop.
+
+        Raises:
+            CacheClosed: After ``aclose``.
+        """
         loop = asyncio.get_running_loop()
         last = self._last
-        if last is not None and last.loop is loop and last.pid == os.getpid():
+        if last is not None and last.loop is loop:  # a fork that goes on with it is the stores' business
             return last
         if self._closed:
             raise CacheClosed("this Cache was closed: build a new one")
@@ -182,11 +188,11 @@ class Cache:
         self._last = bound
         return bound
 
-    def _bind(self, loop: asyncio.AbstractEventLoop) -> _Bound:
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> InLoop:
         if self.outbox is None:
-            return _Bound(loop, self._make_store())
+            return InLoop(loop, self._make_store())
         replay = Replay(self.outbox, self.prefix, self._make_store)
-        return _Bound(loop, self._make_store(before_use=replay.look), replay)
+        return InLoop(loop, self._make_store(before_use=replay.look), replay)
 
     def exclude_others(self, database: bytes) -> None:
         """Take the lock that keeps a second process off a ``memory://`` cache of the same database.
@@ -217,28 +223,28 @@ class Cache:
 
     def keep(self, keys: set[bytes]) -> None:
         """Keep an invalidation that could not be delivered; nothing is served from the cache before it is."""
-        if not self._undelivered:
+        if not self.kept:
             logger.warning("an invalidation could not be delivered: it is kept, and SQL answers until it is")
-        self._undelivered |= keys
+        self.kept |= keys
         self._under_way -= keys  # to be delivered once more: the row has changed again
         self._send_courier()
 
     @property
     def undelivered(self) -> bool:
         """Whether an invalidation is kept; then the running loop sees to it that it is delivered."""
-        if self._undelivered:
+        if self.kept:
             self._send_courier()  # the loop that kept it may have ended
-        return bool(self._undelivered)
+        return bool(self.kept)
 
     def _send_courier(self) -> None:
-        bound = self._here()
+        bound = self.here()
         if bound.courier is None or bound.courier.done():
             bound.courier = bound.loop.create_task(self._deliver(bound), context=Context())
 
-    async def _deliver(self, bound: _Bound) -> None:
+    async def _deliver(self, bound: InLoop) -> None:
         pause = _RETRY_FIRST_S
-        while self._undelivered:
-            batch = list(self._undelivered)[:1_000]
+        while self.kept:
+            batch = list(self.kept)[:1_000]
             self._under_way.update(batch)
             nobody = random_name()
             try:
@@ -247,7 +253,7 @@ class Cache:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _RETRY_LAST_S)
                 continue
-            self._undelivered -= self._under_way.intersection(batch)
+            self.kept -= self._under_way.intersection(batch)
         logger.warning("all kept invalidations are delivered")
         if bound.replay is not None:
             bound.replay.soon()  # to delete what was written down of them
@@ -280,11 +286,18 @@ class Cache:
         return f"<Cache {kind} prefix={self.prefix!r} hit_rate={self.stats.hit_rate:.2f}>"
 
 
-class _Bound:
-    """What belongs to one event loop in one process."""
+class InLoop:
+    """What a cache has in one event loop of one process.
+
+    Attributes:
+        store: Its store.
+        read, read_bulk: Read from it, while that loop runs.
+        flights: The loads under way, by entry.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, store: Store, replay: Replay | None = None) -> None:
         self.loop, self.store, self.pid = loop, store, os.getpid()
+        self.read, self.read_bulk = store.reader(), store.reader(bulk=True)
         self.replay = replay
         self.flights: dict[bytes, asyncio.Future[None]] = {}
         self.courier: asyncio.Task[None] | None = None

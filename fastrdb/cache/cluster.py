@@ -16,7 +16,7 @@ from fastrdb.errors import RedisRefused
 from .bound import BoundStore
 from .dial import Dialer
 from .nodes import Nodes
-from .store import Command, Found, Reply
+from .store import Command, Found, Read, Reply
 from .topology import Address, Remap
 from .trips import CallTrip, ReadTrip
 
@@ -113,6 +113,10 @@ class ClusterStore(BoundStore[Nodes]):
             CacheClosed: After ``aclose``, or when the loop is shutting down.
         """
         return ReadTrip(self._here(), bulk, entry, tokens).start()
+
+    def reader(self, *, bulk: bool = False) -> Read:
+        """Give what reads in the running event loop."""
+        return partial(self.read, bulk=bulk)
 
     def post(self, commands: Sequence[Command], *, bulk: bool = False) -> Awaitable[list[Reply]]:
         """Enqueue commands now, in order on each node; awaiting the replies is optional."""

@@ -17,7 +17,7 @@ from fastrdb.errors import CacheClosed, CacheShared
 from . import protocol
 from .lockfile import LockFile
 from .protocol import Cell
-from .store import Command, Found, HoldTable, Life, ListTemplates, Mint, Reply, Write, keys_of
+from .store import Command, Found, HoldTable, Life, ListTemplates, Mint, Read, Reply, Write, keys_of
 
 T = TypeVar("T")
 
@@ -74,6 +74,10 @@ class MemoryStore:
     def epoch(self) -> bytes:
         """A random name of this store."""
         return self._epoch
+
+    def reader(self, *, bulk: bool = False) -> Read:
+        """Give ``read``: it is the same in every event loop."""
+        return self.read
 
     async def read(self, entry: bytes, tokens: tuple[bytes, ...], *, bulk: bool = False) -> Found:
         """Read an entry and the tokens of its scopes.

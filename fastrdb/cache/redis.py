@@ -16,7 +16,7 @@ from .bound import Bound, BoundStore
 from .dial import Dialer, Server
 from .lane import Lane
 from .requests import Call, FollowingCall
-from .store import Command, Found, Reply
+from .store import Command, Found, Read, Reply
 from .wire import Wire
 
 
@@ -83,17 +83,21 @@ class RedisStore(BoundStore["_Pair"]):
             ServerRefused: The protocol cannot work on this server.
             CacheClosed: After ``aclose``, or when the loop is shutting down.
         """
-        bound = self._bound
-        if bound is None or bound.loop is not asyncio.get_running_loop():
-            bound = self._bind()
-        return (bound.bulk if bulk else bound.small).read(entry, tokens)
+        return self._lane(bulk).read(entry, tokens)
+
+    def reader(self, *, bulk: bool = False) -> Read:
+        """Give what reads in the running event loop: a hit is spared the question whether it still runs."""
+        return self._lane(bulk).read
 
     def post(self, commands: Sequence[Command], *, bulk: bool = False) -> Awaitable[list[Reply]]:
         """Enqueue commands now; awaiting the replies is optional."""
+        return self._lane(bulk).post(commands)
+
+    def _lane(self, bulk: bool) -> Lane:
         bound = self._bound
         if bound is None or bound.loop is not asyncio.get_running_loop():
             bound = self._bind()
-        return (bound.bulk if bulk else bound.small).post(commands)
+        return bound.bulk if bulk else bound.small
 
     def _open(self) -> _Pair:
         return _Pair(self._dialer, self._timeout_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Final, Protocol, TypeAlias
 
 from redis import exceptions as redis_errors
@@ -54,21 +55,35 @@ class Batch:
         self._scopes: dict[tuple[bytes, ...], tuple[int, list[int]]] = {}
         self._places: list[tuple[int, int]] = []  # of each waiter: where its entry is, which scope it has
 
-    def add(self, waiter: Waiter) -> None:
-        """Let a waiter share the round trip."""
-        index = self._index
-        _, entry, tokens = waiter
-        at = index.setdefault(entry, len(index))
-        scope = self._scopes.get(tokens)
-        if scope is None:
-            keys = [index.setdefault(token, len(index)) for token in tokens]
-            scope = self._scopes[tokens] = len(self._scopes), keys
-        self.waiters.append(waiter)
-        self._places.append((at, scope[0]))
+    def take(self, waiters: Iterable[Waiter]) -> Waiter | None:
+        """Let waiters share the round trip; give the first whose keys do not fit any more.
 
-    def has_room_for(self, waiter: Waiter) -> bool:
-        """Tell whether the keys of a waiter still fit; one that alone has too many fits an empty batch."""
-        return len(self._index) + 1 + len(waiter[2]) <= MOST_KEYS or not self.waiters
+        Who was cancelled is left out. One that alone has too many keys fits an empty batch.
+        """
+        index, taken, places = self._index, self.waiters, self._places
+        known: tuple[bytes, ...] | None = None
+        scope = 0
+        for waiter in waiters:
+            future, entry, tokens = waiter
+            if future.done():
+                continue
+            if tokens is not known:  # most of those who come one after the other share the tuple
+                if taken and len(index) + len(tokens) >= MOST_KEYS:
+                    return waiter
+                scope, known = self._scope(tokens), tokens
+            elif len(index) >= MOST_KEYS:
+                return waiter
+            taken.append(waiter)
+            places.append((index.setdefault(entry, len(index)), scope))
+        return None
+
+    def _scope(self, tokens: tuple[bytes, ...]) -> int:
+        """Give the number of a scope, whose keys are asked for once."""
+        found = self._scopes.get(tokens)
+        if found is None:
+            keys = [self._index.setdefault(token, len(self._index)) for token in tokens]
+            found = self._scopes[tokens] = len(self._scopes), keys
+        return found[0]
 
     def packed(self) -> bytes:
         """Give the bytes to send."""
@@ -104,16 +119,16 @@ def gather(
     owner: Owner, since: float, waiters: Iterable[Waiter], *, last_try: bool = False, kind: type[Batch] = Batch
 ) -> Iterator[Batch]:
     """Cut reads into batches; who was cancelled is left out, and one read's keys stay together."""
-    batch = kind(owner, since, last_try)
-    for waiter in waiters:
-        if waiter[0].done():
-            continue
-        if not batch.has_room_for(waiter):
+    left = waiters
+    while True:
+        batch = kind(owner, since, last_try)
+        left = iter(left)
+        unfit = batch.take(left)
+        if batch.waiters:
             yield batch
-            batch = kind(owner, since, last_try)
-        batch.add(waiter)
-    if batch.waiters:
-        yield batch
+        if unfit is None:
+            return
+        left = chain((unfit,), left)
 
 
 class Call:

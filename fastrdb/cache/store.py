@@ -7,7 +7,7 @@ of one hash tag (``any`` and ``all`` of a table). Replies are the contents after
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from . import protocol
@@ -241,6 +241,7 @@ OfTable: TypeAlias = HoldTable | ListTemplates | ReleaseTable | RenewTable
 Command: TypeAlias = Mint | Claim | Fill | Put | Unclaim | HoldCell | Release | OfTable | Get | Life
 Reply: TypeAlias = Cell | tuple[Cell, ...]
 Found: TypeAlias = tuple[Cell, tuple[Cell, ...]]
+Read: TypeAlias = Callable[[bytes, tuple[bytes, ...]], Awaitable[Found]]
 
 
 def keys_of(command: Command) -> tuple[bytes, ...]:
@@ -274,6 +275,10 @@ class Store(Protocol):
         Raises:
             CacheUnavailable: The server did not answer in time, or could not be reached.
         """
+        ...
+
+    def reader(self, *, bulk: bool = False) -> Read:
+        """Give what reads as ``read`` does in the running event loop, for who sees himself that it is the same."""
         ...
 
     async def run(self, commands: Sequence[Command], *, bulk: bool = False) -> list[Reply]:

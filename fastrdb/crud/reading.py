@@ -185,20 +185,21 @@ class Reading(Core[M, C, U, R]):
             reason: Why that is not allowed, if so.
             life_ms: Life of the value, where it is not the crud's.
         """
-        db, place, cache, _, _ = sources
+        db, place, cache, _, sight = sources
         if cache is None:
             return (await load(False)).answer
-        if (barred := self._barred(sources, cache, reason)) is not None:
+        doubtful = reason or sight is not None or cache.kept or not cache.serves or isinstance(db, AsyncSession)
+        if doubtful and (barred := self._barred(sources, cache, reason)) is not None:
             cache.stats.count(f"bypass: {barred}")
             return (await load(False)).answer
-        store = cache.store
+        here = cache.here()
         try:
-            found = await store.read(entry, scope.tokens, bulk=bulk)
+            found = await (here.read_bulk if bulk else here.read)(entry, scope.tokens)
         except CacheUnavailable:
             cache.stats.count("bypass: unreachable")
             return (await load(False)).answer
         stamps = scope.stamps(place.identity)
-        raw = hit(stamps, found, store.epoch)
+        raw = hit(stamps, found, here.store.epoch)
         if raw is not None:
             cache.stats.hits += 1
             return decode(raw) if raw is not NULL else cast("T", None)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only
 
 from fastrdb.cache.cluster import SCHEMES, parse_cluster_url
-from fastrdb.cache.store import Command, Fill, Found, Get, HoldTable, Release, ReleaseTable, Reply, Store
+from fastrdb.cache.store import Command, Fill, Found, Get, HoldTable, Read, Release, ReleaseTable, Reply, Store
 
 from .scenario import Scenario
 
@@ -147,6 +148,10 @@ class StormyStore:
     def epoch(self) -> bytes:
         """That of the store."""
         return self._store.epoch
+
+    def reader(self, *, bulk: bool = False) -> Read:
+        """Give what reads through the weather."""
+        return partial(self.read, bulk=bulk)
 
     def read(self, entry: bytes, tokens: tuple[bytes, ...], *, bulk: bool = False) -> Awaitable[Found]:
         """Read as the store does."""
