@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextvars import Context
 from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 from redis.asyncio import Redis, RedisCluster
 
-from ..errors import CacheClosed, CacheError, ConfigurationError, RedisRefused
+from ..errors import CacheClosed, CacheError, CacheFull, ConfigurationError, RedisRefused
 from .cluster import SCHEMES, ClusterStore
 from .memory import MemoryStore
 from .outbox import Outbox, Replay
 from .protocol import ALL_PARTS, Parts, random_name
 from .redis import RedisStore
+from .shortage import Shortage
 from .stats import Stats
 from .store import Command, Release, Reply, Store
 from .tokens import SeenTokens
@@ -27,6 +28,7 @@ logger = logging.getLogger("fastrdb.cache")
 OnUnreachable: TypeAlias = Literal["proceed", "refuse"]
 
 HOLD_MS = 3_000
+OUT_OF_MEMORY = "not stored: out of memory"
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 1.0
 
 # The only module state: all cruds that are given one client share one Cache.
@@ -69,6 +71,7 @@ class Cache:
         self.stats = Stats()
         self.serves = True
         self.seen = SeenTokens()
+        self._shortage = Shortage(changed=_tell_shortage)
         self.kept: set[bytes] = set()
         self._under_way: set[bytes] = set()
         self._make_store = make_store
@@ -213,13 +216,41 @@ class Cache:
         """Count posted fills, and those that the entries' owners refused."""
 
         def done(future: asyncio.Future[list[Reply]]) -> None:
-            if future.cancelled() or future.exception() is not None:
+            error = None if future.cancelled() else future.exception()
+            if isinstance(error, CacheFull):
+                self._count_stored(error.replies, error.refused, values)
+            elif error is not None or future.cancelled():
                 self.stats.count("not stored: unreachable")
-                return
-            for found, value in zip(future.result(), values, strict=True):
-                self.stats.count("stored" if found == value else "not stored: the claim was lost")
+            else:
+                self._count_stored(future.result(), (), values)
 
         asyncio.ensure_future(reply).add_done_callback(done)
+
+    def _count_stored(self, replies: Sequence[Reply], lacking: Collection[int], values: Sequence[bytes]) -> None:
+        self.lack(len(lacking))
+        for at, value in enumerate(values):
+            if replies[at] == value:
+                self.stats.count("stored")
+                self._shortage.stored()
+            elif at not in lacking:
+                self.stats.count("not stored: the claim was lost")
+
+    async def answers(self, reply: Awaitable[list[Reply]]) -> tuple[Sequence[Reply], Collection[int]]:
+        """Wait for posted commands: give their replies, and the places of those that Redis had no memory for.
+
+        Raises:
+            CacheError: Any other failure.
+        """
+        try:
+            return await reply, ()
+        except CacheFull as error:
+            return error.replies, error.refused
+
+    def lack(self, values: int = 1) -> None:
+        """Count values for which Redis had no memory."""
+        if values:
+            self.stats.reasons[OUT_OF_MEMORY] += values
+            self._shortage.refused()
 
     def keep(self, keys: set[bytes]) -> None:
         """Keep an invalidation that could not be delivered; nothing is served from the cache before it is."""
@@ -331,6 +362,13 @@ def resolve(redis: object) -> Cache | None:
         f"redis: {type(redis).__module__}.{type(redis).__qualname__}; "
         "pass a redis.asyncio.Redis or RedisCluster, a fastrdb.Cache, or None"
     )
+
+
+def _tell_shortage(begins: bool) -> None:
+    if begins:
+        logger.warning("Redis is out of memory: what it does not take is answered from SQL, and not stored")
+    else:
+        logger.warning("Redis has memory again")
 
 
 def _forget(future: asyncio.Future[Any]) -> None:

@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 
-from ..errors import CacheUnavailable
+from ..errors import CacheFull, CacheUnavailable
 from . import protocol
 from .protocol import ALL_PARTS, Cell, Parts
 from .store import Claim, Command, Fill, Found, Get, ListTemplates, Mint, Unclaim
@@ -112,6 +112,7 @@ Load = Callable[[bool], Awaitable[Loaded[T]]]
 Decode = Callable[[bytes], T]
 
 NULL = b"null"
+LACKING: Final = "out of memory"  # why there is no claim, where Redis has no memory for one
 
 
 def hit(stamps: Stamps, found: Found, epoch: bytes) -> bytes | None:
@@ -194,7 +195,7 @@ async def _lead(cache: Cache, ask: Ask, found: Found, load: Load[T]) -> T:
     store, posted = cache.store, False
     try:
         headers, refusal = await _claim(cache, ask, found, mark)
-        cache.stats.count(refusal or ("miss: absent" if found[0] is None else "miss: aged"))
+        count_miss(cache, found, refusal)
         loaded = await load(refusal is None)
         if headers is not None and (fill := fill_of(cache, ask, mark, headers, loaded)) is not None:
             cache.count_refused(store.post([fill], bulk=ask.bulk), fill.value)
@@ -214,6 +215,8 @@ async def _claim(cache: Cache, ask: Ask, found: Found, mark: bytes) -> tuple[Hea
     first = mint_for(cache, ask, found[1], listed, now_ms)
     try:
         *replies, claimed = await store.run([*first.values(), Claim(ask.entry, mark, ask.claim_ms)], bulk=ask.bulk)
+    except CacheFull:
+        return None, LACKING
     except CacheUnavailable:
         return None, "bypass: unreachable"
     if claimed != mark:
@@ -224,6 +227,14 @@ async def _claim(cache: Cache, ask: Ask, found: Found, mark: bytes) -> tuple[Hea
         tokens[at] = cell
         cache.seen.note(ask.tokens[at], cell, now_ms + token_life_ms(ask))
     return headers_under(ask, tuple(tokens), listed, epoch)
+
+
+def count_miss(cache: Cache, found: Found, refusal: str | None) -> None:
+    """Count a read that loads for everybody, under why it does, or why what it loads is not to be stored."""
+    if refusal is LACKING:
+        cache.lack()
+        refusal = None
+    cache.stats.count(refusal or ("miss: absent" if found[0] is None else "miss: aged"))
 
 
 def headers_under(

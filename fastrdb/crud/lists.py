@@ -171,12 +171,12 @@ class Lists(Reading[M, C, U, R]):
         shape = ("list", asked.shape, window.sorting.shape(dialect))
         query: Query = self._kept(shape, build) if asked.where is None else build()
         parameters = {**asked.params, "fastrdb_limit": window.limit + window.peeks, "fastrdb_offset": window.offset}
-        rows, fresh = await self._fetch(sources, query, parameters, self._build)
+        rows, refusal = await self._fetch(sources, query, parameters, self._build)
         answer = [response for response, _ in rows]
         if not may_store or keys is None:
             return refused(answer, "not asked for")
-        if not fresh:
-            return refused(answer, "the session's snapshot may be old, or has writes")
+        if refusal:
+            return refused(answer, refusal)
         if keys.listed is not None:
             directory = keys.directory(given)
             if any(keys.directory_of_row(hidden) != directory for _, hidden in rows):

@@ -225,10 +225,13 @@ class Reading(Core[M, C, U, R]):
 
     async def _fetch(
         self, sources: Sources, query: Query, parameters: Mapping[str, Any], build: Any
-    ) -> tuple[list[Any], bool]:
-        fetched = await fetch(sources.db, sources.place, self._model.mapper, query, parameters, build)
+    ) -> tuple[list[Any], str]:
+        """Run a SELECT; give its rows, as *build* made them, and why they may not be cached (empty if they may)."""
+        rows, refusal, count = await fetch(sources.db, sources.place, self._model.mapper, query, parameters, build)
+        if count and sources.cache is not None:
+            sources.cache.stats.count(count)
         any_snapshot = sources.cache is not None and not sources.cache.parts.fresh_snapshot
-        return fetched.rows, fetched.fresh or any_snapshot
+        return rows, "" if any_snapshot else refusal
 
     def _depends(self, tables: frozenset[str], prefix: str) -> tuple[bytes, ...]:
         """Give the ``any`` tokens of the tables that a statement reads besides its rows."""

@@ -193,20 +193,20 @@ class Rows(Reading[M, C, U, R]):
             return self._query(self._select(asked).limit(2), asked)
 
         query: Query = self._kept(("row", asked.shape), build) if asked.where is None else build()
-        rows, fresh = await self._fetch(sources, query, asked.params, self._build)
+        rows, refusal = await self._fetch(sources, query, asked.params, self._build)
         if len(rows) > 1:
             raise MultipleFound(self._model.name, dict(asked.given))
         response, hidden = rows[0] if rows else (None, None)
         if not may_store or keys is None:
             return refused(response, "not asked for")
-        return self._loaded(response, hidden, keys, entry, fresh=fresh)
+        return self._loaded(response, hidden, keys, entry, refusal)
 
     def _loaded(
-        self, response: R | None, hidden: Mapping[str, Any] | None, keys: RowKeys, entry: bytes, *, fresh: bool
+        self, response: R | None, hidden: Mapping[str, Any] | None, keys: RowKeys, entry: bytes, refusal: str
     ) -> Loaded[R | None]:
         """Give an answer with the JSON to store, or with the reason why there is none."""
-        if not fresh:
-            return refused(response, "the session's snapshot may be old, or has writes")
+        if refusal:
+            return refused(response, refusal)
         if response is None or hidden is None:
             return Loaded(None, NULL)
         if key_of_row(keys.bound, hidden) != entry:

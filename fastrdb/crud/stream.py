@@ -15,10 +15,11 @@ from ..errors import OutOfRange, SessionRefused, TransactionError
 from ..writes.outcome import finish
 from .arguments import Asked, Filters, MaybeDatabase
 from .core import C, M, R, U
-from .execution import Query, connect, opened
+from .execution import Query, connect
 from .lists import Lists
 from .options import ReadOptions
 from .ordering import OrderBy, Sorting, sorting_of
+from .sides import opened
 
 T = TypeVar("T")
 
@@ -77,8 +78,9 @@ class Streams(Lists[M, C, U, R]):
 
         shape = ("stream", asked.shape, sorting.shape(place.dialect))
         query: Query = self._kept(shape, build) if asked.where is None else build()
-        async with opened(sources.db) as session:
-            reader = _Reader(session, place, self._model.mapper, ours=not isinstance(sources.db, AsyncSession))
+        mapper, ours = self._model.mapper, not isinstance(sources.db, AsyncSession)
+        async with opened(sources.db, place, mapper, begin=place.dialect == "postgresql") as side:
+            reader = _Reader(side.session, side.place, mapper, ours=ours)
             try:
                 await reader.open(query, asked.params, batch)
                 while rows := await reader.fetch(lambda row: self._build(row)[0]):

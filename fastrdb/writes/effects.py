@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from contextvars import Context
 
 from sqlalchemy import Connection
 
@@ -50,7 +51,7 @@ class CacheEffects:
         self._releasing: list[bytes] = []
         self._sent: Awaitable[list[Reply]] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._renewals = 0
+        self._values_at = self._renewals = 0
 
     def touch(self) -> Touched:
         """Give what is touched so far, for more to be added."""
@@ -76,18 +77,21 @@ class CacheEffects:
                 self._post_holds()
             assert self._asked is not None
             self._dump()
-            await self._take_holds(await self._asked, early)
+            replies, lacking = await self.cache.answers(self._asked)
+            if lacking:  # the holds are placed in any case, but there is no memory for tokens, nor for values
+                self.cache.lack(len(self.through))
+                self.through.clear()
+            await self._take_holds(replies, early)
         except CacheUnavailable as error:
             self.cache.stats.count("hold: unreachable")
             self._failed = True
             self.through.clear()
             return error
         self._complete = True
-        loop = asyncio.get_running_loop()
         if self.renews:
-            self._arm(loop)
+            self._arm()
         if self.through and self.cache.parts.stamp_before_commit:
-            loop.call_soon(self._prepare)  # which is when COMMIT is on its way, and there is nothing else to do
+            asyncio.get_running_loop().call_soon(self._prepare)  # while COMMIT is on its way: nothing else is to do
         return None
 
     def write_down(self, connection: Connection) -> None:
@@ -98,7 +102,7 @@ class CacheEffects:
         if not outbox.lies_in(connection):
             self.cache.stats.count("hold: the outbox lies in another database")
             return
-        outbox.write(connection, self.cache.prefix, self._with_tables(self._held))
+        outbox.write(connection, self.cache.prefix, self._touched.with_tables(self._held))
 
     async def _look_early(self) -> Sequence[Reply]:
         """Read the lists of templates before anything is held: what must not be done, for tests."""
@@ -179,8 +183,7 @@ class CacheEffects:
         try:
             if committed and not self.cache.parts.stamp_before_commit:
                 await self._note_again()
-            prepared = self._prepared if committed else None
-            commands = prepared or (self._releases(self._releasing, committed) if self._complete else self._drops())
+            commands = (committed and self._prepared) or self._releases(self._releasing, committed)
             self._sent = self.cache.store.post(commands)
         except CacheError:
             self._keep(self._releasing)
@@ -190,7 +193,8 @@ class CacheEffects:
         sent, self._sent = self._sent, None
         try:
             if sent is not None:
-                await sent
+                _, lacking = await self.cache.answers(sent)
+                self.cache.lack(sum(at >= self._values_at for at in lacking))
         except CacheError:
             self._keep(self._releasing)
 
@@ -205,23 +209,26 @@ class CacheEffects:
         """The outcome is unknown: never release. The holds run out by themselves, and readers bypass until then."""
         self.stop_renewing()
         if self._held and not self._complete:
-            self._keep(self._held)
+            self.keep_twice()
         self._held = []
+
+    def keep_twice(self) -> None:
+        """Keep what could not be held, where nobody will learn when COMMIT is over: now, and when a hold would end.
+
+        What is delivered at once may come before that COMMIT, and others may load the old row in between.
+        """
+        held = self._held
+        self._keep(held)
+        asyncio.get_running_loop().call_later(self.cache.hold_ms / 1_000, self._keep, held, context=Context())
 
     def _keep(self, held: list[bytes]) -> None:
         """Keep the invalidation of what was held, or was to be, and of the tables: their lists may not be known."""
-        keys = self._with_tables(held)
+        keys = self._touched.with_tables(held)
         try:
             self.cache.keep(keys)
         except CacheClosed:
             # Nobody is left to deliver it. What was held runs out; what could not be held is served by others.
             logger.warning("the cache was closed with %d invalidations undelivered", len(keys))
-
-    def _with_tables(self, held: list[bytes]) -> set[bytes]:
-        return {*held, *self._touched.all_of, *self._touched.all_of.values()}
-
-    def _drops(self) -> list[Command]:
-        return [Release(key, self._writer) for key in self._with_tables(self._releasing)]
 
     def _prepare(self) -> None:
         """Make what lets go after a COMMIT, unless that is done already."""
@@ -230,6 +237,8 @@ class CacheEffects:
 
     def _releases(self, held: list[bytes], committed: bool) -> list[Command]:
         parts, all_of, writer = self.cache.parts, self._touched.all_of, self._writer
+        if not self._complete:
+            return [Release(key, writer) for key in self._touched.with_tables(held)]
         fresh: dict[bytes, bytes] = {}
         values: dict[bytes, tuple[bytes, int]] = {}
         if committed and self.through:
@@ -247,6 +256,7 @@ class CacheEffects:
                 tokens.append(Release(key, writer, fresh[key], _TOKEN_LIFE_MS, parts))
             else:
                 tokens.append(Release(key, writer))
+        self._values_at = len(tokens)
         return tokens + entries
 
     async def _note_again(self) -> None:
@@ -272,8 +282,8 @@ class CacheEffects:
 
     # -- while COMMIT hangs
 
-    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(self.cache.hold_ms / 2_000, self._renew)
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self.cache.hold_ms / 2_000, self._renew)
 
     def stop_renewing(self) -> None:
         """Let the holds end by themselves, unless they are released."""
@@ -290,7 +300,7 @@ class CacheEffects:
         with suppress(CacheClosed):
             self.cache.drop(self.cache.store.post(again))
             if self._renewals < _MAX_RENEWALS:
-                self._arm(asyncio.get_running_loop())
+                self._arm()
 
 
 class Effects:
@@ -344,6 +354,8 @@ class Effects:
             error = await effects.hold()
             if error is not None and effects.cache.on_unreachable == "refuse":
                 raise error
+            if error is not None and not effects.renews:
+                effects.keep_twice()
         self.sent = True
 
     def write_down(self, connection: Connection) -> None:
