@@ -2,8 +2,8 @@
 """Does a job in a fresh clone, set-up included.
 
     python3 dev.py demo  [args]    a tour on real data: SQLite and an embedded cache, no server
-    python3 dev.py test  [args]    the whole suite on real servers; args go to pytest
-    python3 dev.py check           format, lint, types, layers and documentation
+    python3 dev.py test  [args]    the whole suite on real servers; args go to pytest, and -n 0 means one process
+    python3 dev.py check           format, lint, types, layers and documentation, side by side
     python3 dev.py docs            the documentation, built into site/
     python3 dev.py bench [args]    the benchmarks
 
@@ -59,7 +59,7 @@ class Job:
 JOBS = {
     "demo": Job(("demo",), ("-m", "examples.gazetteer")),
     "test": Job(("test",), ("-m", "nox", "-s", "test")),
-    "check": Job(("test", "lint", "docs"), ("-m", "nox", "-s", "lint", "types", "layers", "docs"), False),
+    "check": Job(("test", "lint", "docs"), ("-m", "nox", "-s", "check"), False),
     "docs": Job(("docs",), ("-m", "nox", "-s", "docs"), False),
     "bench": Job(("bench",), ("-m", "nox", "-s", "bench")),
 }

@@ -1,18 +1,21 @@
 """Fixtures: real servers, clean for each test; and what every test is held to."""
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from tests.blocking import watched_loops
+from tests.parts import ByFile, in_order, number_of_workers
+from tests.servers.census import Census, described
 from tests.servers.cluster import Cluster
 from tests.servers.errors import ServerUnavailable
-from tests.servers.fleet import FLAVOURS, POSTGRES_MAJORS, Fleet
+from tests.servers.fleet import FLAVOURS, POSTGRES_MAJORS, REDIS_URL, Fleet
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.pgbouncer import PgBouncerServer
 from tests.servers.postgres import PostgresServer
@@ -23,14 +26,39 @@ settings.register_profile("fastrdb", deadline=None, print_blob=True)  # a busy m
 settings.load_profile("fastrdb")
 
 FLEET = pytest.StashKey[Fleet]()
-SUITES = pytest.StashKey[defaultdict[str, Counter[str]]]()
+CENSUS = pytest.StashKey[Census]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Every run has a fleet of its own; it starts empty."""
+    """Every run, and every worker of a parted one, has a fleet of its own; it starts empty."""
+    if REDIS_URL and config.getoption("numprocesses", None):
+        raise pytest.UsageError("FASTRDB_TEST_REDIS_URL names one server, which each worker would flush: add -n 0")
     config.stash[FLEET] = Fleet()
-    suites: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    config.stash[SUITES] = suites
+    config.stash[CENSUS] = Census()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """What ``-n auto`` means."""
+    shows_output = config.option.capture == "no"  # a worker's goes nowhere
+    return 0 if REDIS_URL or shows_output else number_of_workers(len(os.sched_getaffinity(0)), config.args)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
+    """Who gets which tests, unless ``--dist`` asks for another way."""
+    return ByFile(config, log) if config.option.dist == "load" else None
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this process runs a part of the tests for another one."""
+    return hasattr(config, "workerinput")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A parted run begins with what takes longest."""
+    if is_worker(config):
+        items[:] = in_order(items)
 
 
 def shared_servers(item: pytest.Function) -> Iterator[str]:
@@ -53,31 +81,47 @@ def shared_servers(item: pytest.Function) -> Iterator[str]:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start all servers of the selected tests at once, while the first tests already run."""
-    suites = session.config.stash[SUITES]
-    for item in session.items:
-        if isinstance(item, pytest.Function):
-            suite = os.path.relpath(item.path.parent, session.config.rootpath)
-            for name in shared_servers(item):
-                suites[name][suite] += 1
-    if not (session.config.option.collectonly or session.testsfailed):
-        session.config.stash[FLEET].prefetch(suites)
+    """Start all servers of the selected tests at once, while the first tests already run.
+
+    A worker does not know yet which tests it gets, and starts a server when one asks.
+    """
+    config = session.config
+    if not (config.option.collectonly or session.testsfailed or is_worker(config)):
+        tests = (item for item in session.items if isinstance(item, pytest.Function))
+        config.stash[FLEET].prefetch(dict.fromkeys(name for test in tests for name in shared_servers(test)))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Count the test with its servers."""
+    if isinstance(item, pytest.Function):
+        suite = os.path.relpath(item.path.parent, item.config.rootpath)
+        for name in shared_servers(item):
+            item.config.stash[CENSUS].count(name, suite)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Hear of a worker's servers; of one that crashed nothing is known, and its test has failed."""
+    if packed := getattr(node, "workeroutput", {}).get("census"):
+        node.config.stash[CENSUS].add(packed)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Stop the servers, but ask them first whether anybody walked or dropped a key space."""
-    fleet = session.config.stash[FLEET]
+    fleet, census = session.config.stash[FLEET], session.config.stash[CENSUS]
     try:
-        calls = fleet.forbidden_calls()
+        census.close(fleet)
     finally:
         fleet.stop()
-    if calls:
+    if is_worker(session.config):
+        session.config.workeroutput["census"] = census.packed()  # type: ignore[attr-defined]  # xdist sets it
+    elif census.calls:
         report = pytest.TestReport(
             nodeid="the whole run",
             location=("tests/conftest.py", None, "the whole run"),
             keywords={},
             outcome="failed",
-            longrepr=f"the Redis servers were sent {described(calls)}",
+            longrepr=f"the Redis servers were sent {described(census.calls)}",
             when="teardown",
         )
         session.config.hook.pytest_runtest_logreport(report=report)
@@ -85,19 +129,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say which server, of which version and origin, stood behind which tests."""
-    suites = config.stash[SUITES]
-    servers = config.stash[FLEET].running()
-    if servers:
+    """Say which servers, of which version and origin, stood behind which tests; and what tests measured."""
+    if lines := list(config.stash[CENSUS].lines()):
         terminalreporter.section("servers")
-    for server in servers:
-        used = ", ".join(f"{suite} ({count})" for suite, count in suites[server.flavour].items())
-        terminalreporter.line(f"{server.flavour} {server.version} ({server.source}): {used or 'asked for by name'}")
-
-
-def described(calls: Counter[str]) -> str:
-    """Such as ``KEYS x 3, SCAN x 1``."""
-    return ", ".join(f"{name} x {count}" for name, count in sorted(calls.items()))
+    for line in lines:
+        terminalreporter.line(line)
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.section(f"{name} of {report.nodeid}")
+            terminalreporter.line(str(value))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import asyncio
 import resource
 import sys
 import tracemalloc
+from collections.abc import Sequence
 from contextlib import aclosing
 
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
@@ -18,30 +19,37 @@ class LabelOut(ThingOut):
     label: str
 
 
-async def read(url: str, way: str) -> None:
-    """Stream, or fetch all of, the things of a database, and print their number and the bytes that it took."""
+async def measure(url: str, ways: Sequence[str]) -> None:
+    """Stream, or fetch at once, the things of a database; print for each way how many, and the bytes it took."""
     engine = create_async_engine(url)
     sessions = async_sessionmaker(engine)
     plain = Crud(Thing, LabelOut, max_limit=10_000_000)  # type: ignore[var-annotated]  # no schemas to write
     shouting = Crud(Thing, ShoutOut)  # type: ignore[var-annotated]  # as above
-    crud = shouting if way == "entities" else plain
-    async with aclosing(crud.stream(sessions, where=Thing.id < 1_500)) as first:  # what is loaded once, and kept
-        async for _ in first:
-            pass
+    for crud in (plain, shouting):  # what is loaded once, and kept
+        async with aclosing(crud.stream(sessions, where=Thing.id < 1_500)) as first:
+            async for _ in first:
+                pass
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    tracemalloc.start()
-    count = 0
-    if way == "list":
-        count = len(await plain.get_multi(sessions, None, limit=10_000_000))
-    else:
-        async with aclosing(crud.stream(sessions, order_by=["rank", "id"])) as rows:
-            async for _ in rows:
-                count += 1
-    _, peak = tracemalloc.get_traced_memory()
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    print(count, peak, grown)
+    for way in ways:
+        tracemalloc.start()
+        count = await read(shouting if way == "entities" else plain, sessions, way)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        print(count, peak, grown)
     await engine.dispose()
 
 
+async def read(crud: Crud, sessions: async_sessionmaker, way: str) -> int:  # type: ignore[type-arg]  # any will do
+    """The number of the things, all of them read."""
+    if way == "list":
+        return len(await crud.get_multi(sessions, None, limit=10_000_000))
+    count = 0
+    async with aclosing(crud.stream(sessions, order_by=["rank", "id"])) as rows:
+        async for _ in rows:
+            count += 1
+    return count
+
+
 if __name__ == "__main__":
-    asyncio.run(read(*sys.argv[1:]))
+    asyncio.run(measure(sys.argv[1], sys.argv[2:]))

@@ -1,6 +1,8 @@
 """The servers behind the other tests: real, private, and gone when the run is."""
 
+import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +22,6 @@ from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.process import DEFAULT_PORTS, LEASH
 from tests.servers.redis import RedisServer, client, commandstats
-from tests.world import until
 
 ROOT = Path(__file__).parents[2]
 GIVEN = ("FASTRDB_TEST_POSTGRES_URL", "FASTRDB_TEST_MYSQL_URL", "FASTRDB_TEST_REDIS_URL")
@@ -84,21 +85,76 @@ async def test_databases_are_apart(postgres: PostgresServer, postgres_url: str) 
         assert await scalar(other, "SELECT to_regclass('mine')::text") is None
 
 
-async def test_databases_are_dropped(postgres: PostgresServer) -> None:
-    """A test's database is dropped, soon after, even while somebody is connected to it."""
-    with postgres.database() as url:
+def name_of(url: str) -> str:
+    """The database of a URL."""
+    return url.rsplit("/", 1)[1]
+
+
+def test_databases_are_dropped(postgres: PostgresServer) -> None:
+    """There is no database of a test's name soon after it, even while somebody is connected to it."""
+
+    async def use(url: str) -> None:
         engine = create_async_engine(url)
         connection = await engine.connect()
         await connection.execute(text("SELECT 1"))
-    await connection.invalidate()
-    await connection.close()
-    await engine.dispose()
-    name = url.rsplit("/", 1)[1]
+        used.__exit__(None, None, None)
+        assert await asyncio.to_thread(eventually, is_gone, 30)
+        await connection.invalidate()
+        await connection.close()
+        await engine.dispose()
 
-    async def is_gone() -> bool:
-        return postgres.ask(f"SELECT count(*) FROM pg_database WHERE datname = '{name}'") == 0
+    def is_gone() -> bool:
+        return postgres.ask(f"SELECT count(*) FROM pg_database WHERE datname = '{name_of(url)}'") == 0
 
-    await until(is_gone)
+    used = postgres.database()
+    url = used.__enter__()
+    asyncio.run(use(url))
+
+
+LOOK = """
+SELECT array_agg(row(nspname, nspowner::regrole, nspacl, obj_description(oid, 'pg_namespace')) ORDER BY nspname)::text
+FROM pg_namespace WHERE nspname !~ '^pg_(temp|toast_temp)'
+"""
+EMPTY = """
+SELECT row(current_setting('work_mem'), datacl, (SELECT count(*) FROM pg_class WHERE relname = 'mine'),
+    (SELECT count(*) FROM pg_publication), (SELECT count(*) FROM pg_largeobject_metadata))::text
+FROM pg_database WHERE datname = current_database()
+"""
+CHANGES = {
+    "table": "CREATE TABLE mine (id serial PRIMARY KEY, mood text); GRANT ALL ON mine TO public",
+    "schema": "CREATE SCHEMA mine; CREATE TABLE mine.mine (id int); DROP SCHEMA public",
+    "setting": "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET work_mem = 65', current_database()); END $$",
+    "grant": "DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO pg_monitor', current_database()); END $$",
+    "publication": "CREATE PUBLICATION mine FOR ALL TABLES",
+    "large object": "SELECT lo_create(0)",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_database_is_as_new(change: str, postgres: PostgresServer) -> None:
+    """What CREATE DATABASE makes is what each test gets, under a name of its own, whatever the tests before did."""
+    with postgres.database() as url:
+        new = name_of(url)
+        looks = {str(postgres.ask(LOOK, database=new)) + str(postgres.ask(EMPTY, database=new))}
+        postgres.ask(CHANGES[change], "SELECT 1", database=new)
+    names = [new]
+    for _ in range(3):
+        with postgres.database() as url:
+            names.append(name_of(url))
+            looks.add(str(postgres.ask(LOOK, database=names[-1])) + str(postgres.ask(EMPTY, database=names[-1])))
+    assert len(set(names)) == 4
+    assert len(looks) == 1
+
+
+def test_a_database_is_used_again(postgres: PostgresServer) -> None:
+    """A server of the run's own makes a few databases, and empties them for one test after the other."""
+    oids = set()
+    for _ in range(10):
+        with postgres.database() as url:
+            oids.add(
+                postgres.ask("SELECT oid FROM pg_database WHERE datname = current_database()", database=name_of(url))
+            )
+    assert len(oids) <= 5 or postgres.process is None or int(postgres.version.split(".")[0]) < 15
 
 
 async def test_pgbouncer_answers(postgres: PostgresServer, pgbouncer_url: str) -> None:
@@ -268,16 +324,20 @@ def test_that_walks_unnoticed(valkey_server):
 """
 
 
-def test_the_run_fails_when_keys_were_walked(tmp_path: Path) -> None:
-    """Who uses KEYS, SCAN or FLUSHDB fails his test, if it can be told which, and the run in any case."""
-    offender = tmp_path / "test_offender.py"
-    offender.write_text(OFFENDER)
-    command = [sys.executable, "-m", "pytest", "-c", "pyproject.toml", "-p", "tests.conftest", str(offender)]
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_run_fails_when_keys_were_walked(workers: int, tmp_path: Path) -> None:
+    """Who uses KEYS, SCAN or FLUSHDB fails his test, if it can be told which, and always the run, parted or not."""
+    offenders = [tmp_path / f"test_offender{number}.py" for number in range(2)]
+    for offender in offenders:
+        offender.write_text(OFFENDER)
+    options = ["-c", "pyproject.toml", "-p", "tests.conftest", f"--rootdir={tmp_path}", "-n", str(workers)]
+    command = [sys.executable, "-m", "pytest", *options, *map(str, offenders)]
     run = subprocess.run(command, cwd=ROOT, env=private_environment(), capture_output=True, text=True)
     assert run.returncode == 1
-    assert "was sent KEYS x 1" in run.stdout
-    assert "the Redis servers were sent KEYS x 2" in run.stdout
-    assert "2 passed, 2 errors" in run.stdout.splitlines()[-1]
+    assert run.stdout.count("was sent KEYS x 1") >= 2
+    assert "the Redis servers were sent KEYS x 4" in run.stdout
+    assert "4 passed, 3 errors" in run.stdout.splitlines()[-1]
+    assert re.search(rf"^{'2 x ' if workers else ''}valkey [\d.]+ \(.*\): .* \(4\)$", run.stdout, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", ["postgres", "pgbouncer", "mariadb", "valkey", "redis7"])

@@ -9,7 +9,7 @@ from tests.servers import folders, programs
 from tests.servers.errors import ServerUnavailable
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.postgres import PostgresServer
-from tests.servers.process import DEFAULT_PORTS, free_port
+from tests.servers.process import DEFAULT_PORTS, Port, free_port
 from tests.servers.programs import Program, name_and_version
 from tests.servers.redis import RedisServer
 
@@ -92,6 +92,18 @@ def test_ports_are_private() -> None:
     ports = {free_port() for _ in range(200)}
     assert not ports & DEFAULT_PORTS
     assert not ports & set(range(low, high + 1))
+
+
+def test_nobody_takes_the_port_of_a_killed_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port is given to one server at a time, though nobody listens there, and to others when it is given back."""
+    mine = Port()
+    chosen = iter([mine.number, mine.number + 1, mine.number])
+    monkeypatch.setattr("random.randrange", lambda *_: next(chosen))
+    other = Port()
+    assert other.number == mine.number + 1
+    mine.release()
+    assert free_port() == mine.number
+    other.release()
 
 
 def test_cache_is_never_half_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from tests.servers.errors import ServerUnavailable
-from tests.servers.process import free_port
+from tests.servers.process import Port
 from tests.servers.redis import RedisServer, client
 
 MASTERS = 3
@@ -31,16 +31,17 @@ class Cluster:
 
     flavour = "cluster"
 
-    def __init__(self, servers: Sequence[RedisServer]) -> None:
-        self.servers = list(servers)
+    def __init__(self, servers: Sequence[RedisServer], buses: Sequence[Port]) -> None:
+        self.servers, self._buses = list(servers), buses
         self.version, self.source = servers[0].version, servers[0].source
         self.url = f"redis+cluster://{','.join(map(address, servers))}"
 
     @classmethod
     def start(cls) -> "Cluster":
         """Start it, and wait until all nodes agree that it works."""
-        with ThreadPoolExecutor(MASTERS + 1) as pool:
-            cluster = cls(list(pool.map(lambda _: start_node(), range(MASTERS + 1))))
+        buses = [Port() for _ in range(MASTERS + 1)]
+        with ThreadPoolExecutor(len(buses)) as pool:
+            cluster = cls(list(pool.map(start_node, buses)), buses)
         try:
             cluster._join()
             cluster.settle()
@@ -119,13 +120,15 @@ class Cluster:
         """End all processes."""
         for server in self.servers:
             server.stop()
+        for bus in self._buses:
+            bus.release()
 
 
-def start_node() -> RedisServer:
-    """A server that is to be a node; the port of its bus is a free one, too."""
+def start_node(bus: Port) -> RedisServer:
+    """A server that is to be a node, and whose bus is to have that port."""
     return RedisServer.start(
         "valkey",
-        *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
+        *("--cluster-enabled", "yes", "--cluster-port", str(bus.number)),
         *("--cluster-node-timeout", str(NODE_TIMEOUT_MS), "--cluster-replica-validity-factor", "0"),
         *("--repl-diskless-sync-delay", "0"),
     )

@@ -140,22 +140,22 @@ class Fleet:
         self._private.remove(server)
         self._stopped_calls += server.forbidden_calls()
 
-    def running(self) -> list[Server]:
-        """The shared servers that came up."""
-        found: list[Server] = []
-        for future in self._shared.values():
+    def running(self) -> dict[str, Server]:
+        """The shared servers that came up, by name."""
+        found: dict[str, Server] = {}
+        for name, future in self._shared.items():
             with suppress(ServerUnavailable):
-                found.append(future.result())
+                found[name] = future.result()
         return found
 
     def forbidden_calls(self) -> Counter[str]:
         """What all servers of the run were made to do and should not have been."""
-        servers = [server for server in self.running() if isinstance(server, RedisServer | Cluster)]
+        servers = [server for server in self.running().values() if isinstance(server, RedisServer | Cluster)]
         return sum((server.forbidden_calls() for server in servers), start=self._stopped_calls)
 
     def stop(self) -> None:
         """Stop every server that the run started."""
-        for server in [*self.running(), *self._private]:
+        for server in [*self.running().values(), *self._private]:
             server.stop()
 
 

@@ -5,7 +5,7 @@ import secrets
 import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import asyncpg
 from sqlalchemy import make_url
@@ -35,6 +35,42 @@ SETTINGS = {
     "synchronous_commit": "off",
 }
 
+USED_AGAIN = (15,)  # from this version on, emptying knows how a new database looks
+# Ends whoever is connected, and leaves what CREATE DATABASE would have made of template0.
+EMPTYING = """
+SET client_min_messages = error;
+SET lock_timeout = '5s';
+DO $$
+DECLARE name text;
+BEGIN
+    PERFORM pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid();
+    FOR name IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' LOOP
+        EXECUTE format('DROP SCHEMA %I CASCADE', name);
+    END LOOP;
+    CREATE SCHEMA public AUTHORIZATION pg_database_owner;
+    COMMENT ON SCHEMA public IS 'standard public schema';
+    GRANT USAGE ON SCHEMA public TO PUBLIC;
+END $$
+"""
+# What stands outside of schemas: grants, settings, extensions, publications ...
+EMPTIED = """
+SELECT datacl IS NULL AND datconnlimit = -1
+    AND NOT EXISTS (SELECT FROM pg_shdepend WHERE dbid = d.oid)
+    AND NOT EXISTS (SELECT FROM pg_db_role_setting WHERE setdatabase = d.oid)
+    AND NOT EXISTS (SELECT FROM pg_prepared_xacts WHERE database = datname)
+    AND NOT EXISTS (SELECT FROM pg_replication_slots WHERE database = datname)
+    AND NOT EXISTS (SELECT FROM pg_extension WHERE oid >= 16384)
+    AND NOT EXISTS (SELECT FROM pg_language WHERE oid >= 16384)
+    AND NOT EXISTS (SELECT FROM pg_cast WHERE oid >= 16384)
+    AND NOT EXISTS (SELECT FROM pg_event_trigger)
+    AND NOT EXISTS (SELECT FROM pg_publication)
+    AND NOT EXISTS (SELECT FROM pg_foreign_data_wrapper)
+    AND NOT EXISTS (SELECT FROM pg_default_acl)
+    AND NOT EXISTS (SELECT FROM pg_largeobject_metadata)
+FROM pg_database d WHERE datname = current_database()
+"""
+
 
 class PostgresServer:
     """A PostgreSQL server: one of this run, or, without *process*, one that was given by URL.
@@ -51,8 +87,7 @@ class PostgresServer:
         self._url = make_url(url).set(drivername="postgresql")
         self.source, self.process = source, process
         self._worker = ThreadPoolExecutor(1)
-        self._spare: Future[str] | None = None
-        self._dropped: list[Future[None]] = []
+        self._spares: list[Future[str]] = []
         self.version = str(self.ask("SHOW server_version")).split()[0]
 
     def __repr__(self) -> str:
@@ -103,13 +138,16 @@ class PostgresServer:
         url = self._url.set(drivername="postgresql+asyncpg", database=name)
         return url.render_as_string(hide_password=False)
 
-    def ask(self, statement: str) -> object:
-        """The first value that *statement* returns, in a session and an event loop of its own."""
+    def ask(self, *statements: str, database: str | None = None) -> object:
+        """The first value that the last of *statements* returns, in a session and an event loop of its own."""
+        url = self._url if database is None else self._url.set(database=database)
 
         async def work() -> object:
-            connection = await asyncpg.connect(self._url.render_as_string(hide_password=False), timeout=10)
+            connection = await asyncpg.connect(url.render_as_string(hide_password=False), timeout=10)
             try:
-                return await connection.fetchval(statement)
+                for statement in statements[:-1]:
+                    await connection.execute(statement)
+                return await connection.fetchval(statements[-1])
             finally:
                 await connection.close()
 
@@ -119,34 +157,55 @@ class PostgresServer:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """The URL of a new, empty database, dropped afterwards whoever is still connected.
+        """The URL of an empty database of a new name, gone afterwards whoever is still connected.
 
-        To make one takes longer than most tests: the next one is made, and the last one dropped, while tests run.
+        To make and to drop one takes longer than most tests: there are two, and while a test has the one, the other
+        is emptied and given a new name. One that cannot be emptied is dropped.
         """
-        name = self._spare.result() if self._spare is not None else self._create()
-        self._spare = self._worker.submit(self._create)
+        name = self._spares.pop(0).result() if self._spares else self._create()
+        if not self._spares:
+            self._spares.append(self._worker.submit(self._create))
         try:
             yield self.database_url(name)
         finally:
-            self._dropped.append(self._worker.submit(self._drop, name))
+            self._spares.append(self._worker.submit(self._renew, name))
 
     def _create(self) -> str:
-        name = f"test_{secrets.token_hex(6)}"
+        name = new_name()
         self.ask(f"CREATE DATABASE {name} TEMPLATE template0")
         return name
+
+    def _renew(self, name: str) -> str:
+        """The name of an empty database; there is none of the old name."""
+        with suppress(asyncpg.PostgresError):
+            if self._reuses and self.ask(EMPTYING, EMPTIED, database=name):
+                renamed = new_name()
+                self.ask(f"ALTER DATABASE {name} RENAME TO {renamed}")
+                return renamed
+        self._drop(name)
+        return self._create()
+
+    @property
+    def _reuses(self) -> bool:
+        return self.process is not None and tuple(map(int, self.version.split("."))) >= USED_AGAIN
 
     def _drop(self, name: str) -> None:
         self.ask(f"DROP DATABASE {name} WITH (FORCE)")
 
     def stop(self) -> None:
         """End the server and remove its data; a given server is left alone, without our databases."""
-        if self._spare is not None:
-            self._dropped.append(self._worker.submit(self._drop, self._spare.result()))
-        for dropped in self._dropped:
-            dropped.result()
+        names = [spare.result() for spare in self._spares]
         self._worker.shutdown()
         if self.process is not None:
             self.process.remove()
+        else:
+            for name in names:
+                self._drop(name)
+
+
+def new_name() -> str:
+    """A name that no database had: who is late finds none, instead of another test's."""
+    return f"test_{secrets.token_hex(6)}"
 
 
 def command(program: Program, process: Process, settings: Mapping[str, str] | None = None) -> list[str]:

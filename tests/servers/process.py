@@ -21,19 +21,40 @@ READY_S = 30.0
 DEFAULT_PORTS = frozenset({3306, 5432, 6379})
 
 
-def free_port() -> int:
-    """A port nobody listens on, below the ephemeral range.
+class Port:
+    """A port nobody listens on, below the ephemeral range, and kept from other tests until :meth:`release`.
 
-    In that range a client that keeps trying to reach a killed server may be given the server's own port,
-    and then connects to itself.
+    In the ephemeral range a client that keeps trying to reach a killed server may be given the server's own port,
+    and then connects to itself. While a server is down, a worker beside this one could start its own in its place:
+    who wants a port binds a name that Linux keeps beside the file system, and that goes with the process.
+
+    Attributes:
+        number: The port.
     """
-    while True:
-        port = random.randrange(15_000, 32_000)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
+
+    def __init__(self) -> None:
+        self._claim = socket.socket(socket.AF_UNIX)
+        self.number = self._find()
+
+    def _find(self) -> int:
+        while True:
+            port = random.randrange(15_000, 32_000)
+            with socket.socket() as probe, suppress(OSError):
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((HOST, port))
+                self._claim.bind(f"\0fastrdb-port-{port}")
                 return port
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._claim.close()
+
+
+def free_port() -> int:
+    """A port nobody listens on, and where none of the servers of tests will be started again."""
+    port = Port()
+    port.release()
+    return port.number
 
 
 class Process:
@@ -59,11 +80,16 @@ class Process:
         self.name, self.command, self.ready = name, command, ready
         self.account, self.deadly = account if os.geteuid() == 0 else "", deadly
         self.folder = Path(tempfile.mkdtemp(prefix=f"fastrdb-{name}-"))
-        self.port = free_port()
+        self._port = Port()
         self.pid = 0
         self._leash: subprocess.Popen[str] | None = None
         if self.account:
             shutil.chown(self.folder, self.account)
+
+    @property
+    def port(self) -> int:
+        """Where the server listens, before a restart and after."""
+        return self._port.number
 
     @property
     def alive(self) -> bool:
@@ -142,4 +168,5 @@ class Process:
     def remove(self) -> None:
         """End the server and remove its folder."""
         self.end(self.deadly)
+        self._port.release()
         shutil.rmtree(self.folder, ignore_errors=True)
