@@ -65,3 +65,9 @@ def peers(session: nox.Session) -> None:
 def growth(session: nox.Session) -> None:
     """Figures, not a test: whether fastrdb's cost grows with rows, keys and callers."""
     session.run(PYTHON, "-m", "benchmarks.growth", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """What must hold while Redis fails and writers are killed: an hour, or `-- --minutes 10`, `-- --quick`."""
+    session.run(PYTHON, "-m", "benchmarks.soak", *session.posargs)

@@ -22,7 +22,7 @@ from ..db.restrictions import ask as ask_restrictions
 from ..db.sessions import Place, Places, SessionFactory
 from ..db.sessions import resolve as resolve_database
 from ..db.transactions import Transactions
-from ..errors import ConfigurationError, RedisRefused, SessionRefused, TemplateError
+from ..errors import ConfigurationError, RedisRefused, SessionRefused, TemplateError, UsageError
 from ..filters import Analysis, analyse, reads_other_rows
 from ..keys import RESERVED, Pattern, Template, check_list_template, check_row_template, check_templates
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources
@@ -121,12 +121,16 @@ class Core(Generic[M, C, U, R]):
         self._touches = tuple(Model(other).table for other in touches)
         tables, self._uncacheable = self._shown(depends_on)
         self._layout = self._checked_layout(pattern, list_pattern, exp, invalidate_pattern_prefix, negative_exp, tables)
+        self._tables = frozenset([self._model.table.fullname, *tables])
+        self._begin()
+
+    def _begin(self) -> None:
+        """Find out what follows from all that was given, and remember nothing yet of any call."""
         self._keyed = self._layout  # what reads use of it
         self._spaces: dict[str, Keyspace] = {}
         self._places = Places()
         self._last: tuple[async_sessionmaker[Any], dict[str, Any], Sources] | None = None
         self._restrictions: WeakKeyDictionary[Transactions, Restrictions] = WeakKeyDictionary()
-        self._tables = frozenset([self._model.table.fullname, *tables])
         self._statements: dict[object, Any] = {}
         self._hidden = self._hidden_columns()
         self._filled = frozenset(name for name, column in self._model.columns.items() if self._is_filled(name, column))
@@ -233,6 +237,19 @@ class Core(Generic[M, C, U, R]):
     def _told(self, keywords: Mapping[str, Any]) -> Mapping[str, Any]:
         """Give the keywords of a call with its tenant among them, where rows belong to tenants."""
         return keywords if self._tenancy is None else self._tenancy.told(keywords)
+
+    def _for_whom(self, method: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the tenant for whom a call works that takes no fields, as a keyword; nothing where there is none.
+
+        Raises:
+            UsageError: Another keyword than the tenant's was given.
+        """
+        field = self._tenancy.field if self._tenancy is not None else None
+        unknown = [name for name in keywords if name != field]
+        if unknown:
+            besides = f"; of the fields it takes {field} alone" if field is not None else ""
+            raise UsageError(f"{method}: {unknown[0]!r} is no argument of it{besides}")
+        return self._tenancy.told(keywords) if self._tenancy is not None else {}
 
     def _tenant_in(self, key: Mapping[str, Any]) -> dict[str, Any]:
         """Give the tenant that the keywords of a call name, if they do."""

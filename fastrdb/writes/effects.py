@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from contextvars import Context
 
 from sqlalchemy import Connection
 
@@ -205,8 +206,17 @@ class CacheEffects:
         """The outcome is unknown: never release. The holds run out by themselves, and readers bypass until then."""
         self.stop_renewing()
         if self._held and not self._complete:
-            self._keep(self._held)
+            self.keep_twice()
         self._held = []
+
+    def keep_twice(self) -> None:
+        """Keep what could not be held, where nobody will learn when COMMIT is over: now, and when a hold would end.
+
+        What is delivered at once may come before that COMMIT, and others may load the old row in between.
+        """
+        held = self._held
+        self._keep(held)
+        asyncio.get_running_loop().call_later(self.cache.hold_ms / 1_000, self._keep, held, context=Context())
 
     def _keep(self, held: list[bytes]) -> None:
         """Keep the invalidation of what was held, or was to be, and of the tables: their lists may not be known."""
@@ -344,6 +354,8 @@ class Effects:
             error = await effects.hold()
             if error is not None and effects.cache.on_unreachable == "refuse":
                 raise error
+            if error is not None and not effects.renews:
+                effects.keep_twice()
         self.sent = True
 
     def write_down(self, connection: Connection) -> None:

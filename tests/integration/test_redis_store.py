@@ -73,6 +73,15 @@ async def test_any_client_will_do(redis_url: str, kind: str) -> None:
     await owner.aclose()
 
 
+async def test_connections_have_the_name_that_they_are_given(valkey_url: str) -> None:
+    """What a URL says of ``client_name`` is what CLIENT LIST says of both connections."""
+    store = RedisStore.factory_from_url(f"{valkey_url}?client_name=shipping")()
+    await store.read(b"entry", ())
+    await store.read(b"entry", (), bulk=True)
+    assert len(our_connections(valkey_url, "shipping")) == 2
+    await store.aclose()
+
+
 async def test_closing_the_client_closes_nothing_here(valkey_url: str) -> None:
     """A store outlives the client, and the pool, that it got its settings from."""
     owner = redis.asyncio.Redis.from_url(valkey_url)

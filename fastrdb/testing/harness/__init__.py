@@ -25,13 +25,16 @@ began and after it ended. A value older than the truth before is stale; so is a 
 with neither.
 """
 
+from .outages import Outage, ProxyThread
 from .running import WorkerFailed, run
 from .scenario import Report, Scenario, Stale, Weather
 from .subject import Count, Page, Row, Subject
 
 __all__ = [
     "Count",
+    "Outage",
     "Page",
+    "ProxyThread",
     "Report",
     "Row",
     "Scenario",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from random import Random
 from typing import Any, NamedTuple
@@ -16,19 +17,30 @@ from fastrdb.db.sessions import SessionFactory
 from .judging import Answer, Item, Sandwich, Snapshot, why_stale
 from .subject import Count, Page, Read, Row, Subject
 from .truth import Truth
+from .windows import Doubt, Written
 
 OLD_SNAPSHOT_S = 0.1
 TOGETHER = 1
 MANY = 0.25  # of the reads of a row: by get_by_keys, whose claims and fills are its own
 
 
-class Found(NamedTuple):
-    """One stale answer: the read, the answer, why, the truth; as text."""
+class Told(NamedTuple):
+    """An answer, and when it was asked for, by ``time.monotonic``."""
 
-    read: str
-    answer: str
-    why: str
-    truth: str
+    answer: Answer
+    began: float
+
+
+class Found(NamedTuple):
+    """One stale answer.
+
+    Attributes:
+        text: The read, the answer, why, the truth.
+        doubt: The same, for the judge of windows.
+    """
+
+    text: tuple[str, str, str, str]
+    doubt: Doubt
 
 
 class Reader:
@@ -56,25 +68,35 @@ class Reader:
         self._sessions, self._quick_sessions, self._old_sessions = sessions, quick_sessions, old_sessions
 
     async def judge_batches(
-        self, truth: Truth, size: int, cancelled: float, report: Callable[[int, Sequence[Found]], None]
+        self, truth: Truth, size: int, cancelled: float, report: Callable[[int, Sequence[Found]], None], *, doubts: bool
     ) -> None:
-        """Read for ever, and report after each batch how many answers were judged, and which were stale."""
+        """Read for ever, and report after each batch how many answers were judged, and which were stale.
+
+        Args:
+            truth: What the rows are.
+            size: Reads in a batch.
+            cancelled: Share of the reads that are cancelled.
+            report: Takes that.
+            doubts: Whether a window may explain a stale answer: then it is reported with what is needed to tell.
+        """
         before = await truth.snapshot()
         while True:
             reads = [self._subject.read(self._random) for _ in range(size)]
             answers = await self._batch(reads, cancelled)
             after = await truth.snapshot()
-            known = [(reads[at], answer) for at, answer in answers.items()]
+            known = [(reads[at], *told) for at, told in answers.items()]
             versions = await truth.versions(_unknown(known, before, after))
             sandwich = Sandwich(before, after, versions)
-            verdicts = [(read, answer, why_stale(read, answer, sandwich)) for read, answer in known]
-            stale = [_found(read, answer, why, sandwich) for read, answer, why in verdicts if why is not None]
+            verdicts = [(read, told, began, why_stale(read, told, sandwich)) for read, told, began in known]
+            stale = [_found(*contradiction, sandwich) for contradiction in verdicts if contradiction[-1] is not None]
+            if stale and doubts:
+                stale = _doubted(stale, await truth.history())
             report(len(verdicts), stale)
             before = after
 
-    async def _batch(self, reads: Sequence[Read], cancelled: float) -> dict[int, Answer]:
+    async def _batch(self, reads: Sequence[Read], cancelled: float) -> dict[int, Told]:
         """Read all at once: most with a factory, some together in a session, some in a transaction begun before."""
-        answers: dict[int, Answer] = {}
+        answers: dict[int, Told] = {}
         numbered = list(enumerate(reads))
         tasks = [
             asyncio.ensure_future(self._together(numbered[:TOGETHER], answers, transaction=False)),
@@ -89,17 +111,21 @@ class Reader:
                 raise failure
         return answers
 
-    async def _alone(self, at: int, read: Read, answers: dict[int, Answer]) -> None:
-        answers[at] = await self._answer(read, self._quick_sessions if at % 4 else self._sessions)
+    async def _alone(self, at: int, read: Read, answers: dict[int, Told]) -> None:
+        answers[at] = await self._told(read, self._quick_sessions if at % 4 else self._sessions)
 
     async def _together(
-        self, reads: Sequence[tuple[int, Read]], answers: dict[int, Answer], *, transaction: bool
+        self, reads: Sequence[tuple[int, Read]], answers: dict[int, Told], *, transaction: bool
     ) -> None:
         async with self._sessions() as session:
             if transaction:
                 await session.execute(select(literal(1)))
             for at, read in reads:
-                answers[at] = await self._answer(read, session)
+                answers[at] = await self._told(read, session)
+
+    async def _told(self, read: Read, db: AsyncSession | SessionFactory) -> Told:
+        began = time.monotonic()
+        return Told(await self._answer(read, db), began)
 
     async def _answer(self, read: Read, db: AsyncSession | SessionFactory) -> Answer:
         crud = self._subject.crud
@@ -133,16 +159,21 @@ class Reader:
                     await self._answer(self._subject.read(self._random), session)
 
 
-def _unknown(known: Iterable[tuple[Read, Answer]], before: Snapshot, after: Snapshot) -> set[Item]:
+def _unknown(known: Iterable[tuple[Read, Answer, float]], before: Snapshot, after: Snapshot) -> set[Item]:
     sandwich = Sandwich(before, after)
-    return {item for _, answer in known for item in sandwich.unknown(answer)}
+    return {item for _, answer, _ in known for item in sandwich.unknown(answer)}
 
 
-def _found(read: Read, answer: Answer, why: str, truth: Sandwich) -> Found:
+def _found(read: Read, answer: Answer, began: float, why: str | None, truth: Sandwich) -> Found:
     shown = {item.id for item in answer} if not isinstance(answer, int) else set()
     keys = [key for key in truth.ids() if key in shown or not shown]
     lines = [f"row {key}: {_state(truth.before, key)} -> {_state(truth.after, key)}" for key in keys]
-    return Found(repr(read), repr(answer), why, "; ".join(lines))
+    doubt = Doubt(read, answer, truth, (), began, time.time() - (time.monotonic() - began))
+    return Found((repr(read), repr(answer), str(why), "; ".join(lines)), doubt)
+
+
+def _doubted(stale: Sequence[Found], history: Sequence[Written]) -> list[Found]:
+    return [found._replace(doubt=found.doubt._replace(history=history)) for found in stale]
 
 
 def _state(snapshot: Snapshot, key: str) -> str:

@@ -14,18 +14,22 @@ from multiprocessing.connection import Connection, wait
 from random import Random
 from typing import Any
 
+from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastrdb.errors import FastRDBError
+from fastrdb.writes.outbox import outbox_table
 
 from . import truth
 from .builtin import Builtin
+from .court import EXAMPLES, Court
+from .deeds import Note
+from .outages import Conductor
 from .scenario import Report, Scenario
 from .storm import plain_client, sweep
 from .subject import Subject
 from .worker import News, Orders, work
 
-EXAMPLES = 10
 GRACE_S = 5.0
 KILLED_READERS = 0.2  # of all who are killed
 
@@ -69,6 +73,9 @@ async def _set_up(scenario: Scenario, schema: str, *, with_table: bool) -> None:
     engine = create_async_engine(scenario.postgres)
     try:
         await truth.set_up(engine, scenario.subjects[0](), schema, with_table=with_table)
+        if scenario.outbox:
+            async with engine.begin() as connection:
+                await connection.run_sync(outbox_table(MetaData(), schema=schema).create)
     finally:
         await engine.dispose()
 
@@ -93,8 +100,10 @@ class Crew:
 
     def __init__(self, scenario: Scenario, name: str, progress: Progress | None) -> None:
         self.report, self.keys = Report(scenario.seed), set[bytes]()
-        self._scenario, self._name, self._progress = scenario, name, progress
+        self._scenario, self._name, self._progress = replace(scenario, outages=()), name, progress
         self._random = Random(scenario.seed)
+        self._conductor = Conductor(scenario.outages, scenario.outage_every_s, Random(scenario.seed))
+        self._court = Court(scenario) if scenario.outages else None
         self._members: dict[Connection, _Member] = {}
         self._lives = 0
         self._began = time.monotonic()
@@ -112,19 +121,24 @@ class Crew:
         for number in range(scenario.writers):
             self._start(reads=False, number=number)
         kill_at = self._next_kill()
+        self._conductor.start()
         while self._goes_on():
             self._listen(0.05)
+            self._judge()
             if time.monotonic() >= kill_at:
                 self._kill()
                 kill_at = self._next_kill()
             report.seconds = time.monotonic() - self._began
             if self._progress is not None:
                 self._progress(report)
+        self._conductor.stop()
         self._stop()
+        self._judge()
         return report
 
     def end(self) -> None:
         """Kill who is still there."""
+        self._conductor.stop()
         self._stopping = True
         for member in list(self._members.values()):
             member.process.kill()
@@ -132,15 +146,25 @@ class Crew:
 
     def _goes_on(self) -> bool:
         scenario, report = self._scenario, self.report
-        if report.stale and scenario.stop_at_first:
+        if report.stale and scenario.stop_at_first and self._conductor.over >= scenario.outages_wanted:
             return False
-        return report.reads < scenario.reads and report.seconds < scenario.limit_s
+        wanted = report.reads < scenario.reads or self._conductor.over < scenario.outages_wanted
+        return wanted and report.seconds < scenario.limit_s
 
     # -- life and death
 
     def _start(self, *, reads: bool, number: int) -> None:
         ours, theirs = self._context.Pipe()
-        orders = Orders(self._scenario, self._name, f"{self._name}:", reads, number, self._lives, self._began)
+        orders = Orders(
+            self._scenario,
+            self._name,
+            f"{self._name}:",
+            reads,
+            number,
+            self._lives,
+            self._began,
+            outages=self._court is not None,
+        )
         self._lives += 1
         process = self._context.Process(target=work, args=(orders, theirs), name=orders.name, daemon=True)
         process.start()
@@ -179,6 +203,8 @@ class Crew:
 
     def _ended(self, member: _Member) -> None:
         code = self._forget(member)
+        if self._court is not None and not member.orders.reads:
+            self._court.fates.died(str(member.orders.life), time.monotonic())
         if self._stopping:
             return
         if code != -signal.SIGKILL:
@@ -194,12 +220,25 @@ class Crew:
         member.process.close()
         return code
 
-    def _add(self, news: News) -> None:
+    def _judge(self) -> None:
+        """Tell bounded reads from stale ones, as far as all is known that there is to know."""
+        if self._conductor.failure is not None:
+            raise self._conductor.failure
+        if self._court is not None:
+            self._court.judge(self._conductor.spans, self.report, last=self._stopping)
+
+    def _add(self, news: News | Note) -> None:
+        if isinstance(news, Note):
+            if self._court is not None:
+                self._court.fates.add(news)
+            return
         if news.failure is not None:
             raise WorkerFailed(news.failure)
         report = self.report
         report.reads += news.reads
         report.stale += news.stale
+        if self._court is not None:
+            self._court.take(news.doubts)
         report.examples += news.examples[: EXAMPLES - len(report.examples)]
         report.writes.update(news.writes)
         report.cache.update(news.cache)

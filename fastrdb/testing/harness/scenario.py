@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fastrdb.cache.protocol import ALL_PARTS, Parts
 
 from .builtin import Builtin
+from .outages import Outage
 from .subject import Subject
 
 WAYS = {
@@ -94,6 +95,12 @@ class Scenario:
         hold_s: Life of a hold. A killed writer makes readers bypass for so long; a COMMIT must never take longer.
         parts: Parts of the protocol. One switched off must make the harness find stale reads.
         weather: What goes wrong.
+        outages: What goes wrong with Redis, in turn, while all others go on. Stale reads inside the windows of
+            docs/coherence.md are then told apart, as ``bounded``.
+        outage_every_s: Mean time from the end of one outage to the next.
+        outages_wanted: Number of outages that must be over before the run ends, as long as *limit_s* allows.
+        timeout_s: How long processes wait for Redis. Without outages a busy machine must not pass for one.
+        outbox: Writes leave in the database what they could not tell Redis.
     """
 
     postgres: str
@@ -111,6 +118,11 @@ class Scenario:
     hold_s: float = 0.7
     parts: Parts = ALL_PARTS
     weather: Weather = field(default_factory=Weather)
+    outages: Sequence[Outage] = ()
+    outage_every_s: float = 2.0
+    outages_wanted: int = 0
+    timeout_s: float = 10.0
+    outbox: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +159,14 @@ class Report:
     Attributes:
         seed: That of the scenario.
         reads: Judged reads.
-        stale: How many of them were stale.
+        stale: How many of them were stale, and not bounded.
+        bounded: How many were older than a COMMIT, inside a window that docs/coherence.md names.
+        longest_lag_s: The greatest age of what these lacked: from the write, before its COMMIT, to the read.
+        windows: Writes whose windows showed.
         examples: The first of these.
         writes: Transactions that writers saw committed, by kind; of killed ones, those they reported before.
         kills: Processes that were killed, from outside or by themselves, and started again.
+        outages: How many there were, by name.
         cache: What ``Cache.stats`` of the readers counted: a run in which nothing is ever a hit shows nothing.
         slowest_hold_s: Longest time from a hold to its release that a writer survived.
         seconds: Time from the first read to the end.
@@ -159,6 +175,10 @@ class Report:
     seed: int
     reads: int = 0
     stale: int = 0
+    bounded: int = 0
+    longest_lag_s: float = 0.0
+    windows: set[str] = field(default_factory=set)
+    outages: Counter[str] = field(default_factory=Counter)
     examples: list[Stale] = field(default_factory=list)
     writes: Counter[str] = field(default_factory=Counter)
     kills: int = 0
@@ -171,6 +191,15 @@ class Report:
         hits = 100 * self.cache["hits"] / max(1, self.reads)
         summary = (
             f"seed {self.seed}: {self.reads} reads in {self.seconds:.0f} s ({rate:.0f}/s, {hits:.0f} % hits), "
-            f"{self.writes.total()} writes, {self.kills} kills: {self.stale} stale"
+            f"{self.writes.total()} writes, {self.kills} kills{self._outages()}: {self.stale} stale"
         )
         return "\n".join([summary, *map(str, self.examples)])
+
+    def _outages(self) -> str:
+        if not self.outages:
+            return ""
+        told = ", ".join(f"{name} {times} x" for name, times in self.outages.items())
+        return (
+            f", {told}; {self.bounded} reads inside the windows of {len(self.windows)} writes, "
+            f"{self.longest_lag_s:.2f} s old at most"
+        )

@@ -23,6 +23,7 @@ from sqlalchemy.util import await_only
 from fastrdb.cache.cluster import SCHEMES, parse_cluster_url
 from fastrdb.cache.store import Command, Fill, Found, Get, HoldTable, Read, Release, ReleaseTable, Reply, Store
 
+from .deeds import Ledger
 from .scenario import Scenario
 
 T = TypeVar("T")
@@ -138,10 +139,15 @@ class StormyStore:
     """A store whose messages meet the weather.
 
     Pipelines are cut in two, and others get in between: Redis promises no more than that each command is atomic.
+
+    Args:
+        store: The store.
+        sky: The weather.
+        ledger: Follows what a writer holds and releases.
     """
 
-    def __init__(self, store: Store, sky: Sky) -> None:
-        self._store, self._sky = store, sky
+    def __init__(self, store: Store, sky: Sky, ledger: Ledger | None = None) -> None:
+        self._store, self._sky, self._ledger = store, sky, ledger
         self._held_at: dict[bytes, float] = {}
 
     @property
@@ -160,6 +166,11 @@ class StormyStore:
 
     async def run(self, commands: Sequence[Command], *, bulk: bool = False) -> list[Reply]:
         """Run commands: late, in two parts, or with a late reply."""
+        if self._ledger is None:
+            return await self._run(commands, bulk)
+        return await self._ledger.follow(self._store, commands, lambda: self._run(commands, bulk))
+
+    async def _run(self, commands: Sequence[Command], bulk: bool) -> list[Reply]:
         sky = self._sky
         # Commands that only read are sent before a hold, or after COMMIT, where a part of the protocol is off.
         kinds = {type(command) for command in commands}
@@ -184,6 +195,8 @@ class StormyStore:
         kinds = {type(command) for command in commands}
         if kinds & {HoldTable, Release, ReleaseTable}:
             return asyncio.ensure_future(self.run(commands, bulk=bulk))
+        if self._ledger is not None:
+            self._ledger.renewing(commands)
         if Fill in kinds and sky.strikes("fill"):
             return asyncio.ensure_future(self._late(commands, bulk))
         return self._store.post(commands, bulk=bulk)

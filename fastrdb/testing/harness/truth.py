@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterable
+from typing import Any
 
+from asyncpg import InterfaceError, PostgresError
+from sqlalchemy import event, text
 from sqlalchemy import inspect as inspect_mapped
-from sqlalchemy import text
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.util import await_only
 
+from .deeds import DEED, SETTING
 from .judging import Image, Item, Snapshot
 from .subject import Subject
+from .windows import Written
+
+DEEP = 40  # versions of a row that are looked at, to explain an answer that lacks some
 
 # AFTER triggers: the row's lock, or its place in the unique index, is ours until the transaction ends. So the versions
 # of one row grow in the order of the COMMITs, whoever writes; one that was rolled back is never given again.
@@ -22,6 +30,10 @@ _SET_UP = (
       (id text PRIMARY KEY, version bigint NOT NULL, alive boolean NOT NULL, mark text NOT NULL, row jsonb NOT NULL)
     """,
     "CREATE TABLE {schema}.marks (id text, mark text, version bigint NOT NULL, PRIMARY KEY (id, mark))",
+    """
+    CREATE TABLE {schema}.history
+      (id text, version bigint, alive boolean, mark text, row jsonb, deed text, at float8, PRIMARY KEY (id, version))
+    """,
     """
     CREATE FUNCTION {schema}.note() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE
@@ -36,6 +48,10 @@ _SET_UP = (
       IF living THEN
         INSERT INTO {schema}.marks VALUES (image->>'{key}', image->>'{mark}', number);
       END IF;
+      INSERT INTO {schema}.history VALUES (
+        image->>'{key}', number, living, image->>'{mark}', image,
+        coalesce(current_setting('{setting}', true), ''), extract(epoch FROM clock_timestamp())
+      );
       RETURN NULL;
     END $$
     """,
@@ -46,13 +62,14 @@ _SET_UP = (
       FROM {table} AS t
     """,
     "INSERT INTO {schema}.marks SELECT id, mark, version FROM {schema}.truth",
+    "INSERT INTO {schema}.history SELECT id, version, alive, mark, row, '', 0 FROM {schema}.truth",
 )
 
 
 async def set_up(engine: AsyncEngine, subject: Subject, schema: str, *, with_table: bool) -> None:
     """Make the side tables in a schema of their own, and the trigger; and before it the table, if it is not there."""
     quoted = engine.dialect.identifier_preparer.format_table(subject.table)
-    names = {"key": subject.column(subject.primary_key), "mark": subject.column(subject.mark)}
+    names = {"key": subject.column(subject.primary_key), "mark": subject.column(subject.mark), "setting": SETTING}
     async with engine.begin() as connection:
         await connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
         if with_table:
@@ -81,6 +98,11 @@ class Truth:
         self._coming: asyncio.Future[Snapshot] | None = None
         self._all = text(f"SELECT id, version, alive, mark, row::text FROM {schema}.truth")
         self._one = text(f"SELECT version FROM {schema}.marks WHERE id = :id AND mark = :mark")
+        self._history = text(f"""
+            SELECT id, version, alive, mark, row::text, deed, at FROM (
+              SELECT *, row_number() OVER (PARTITION BY id ORDER BY version DESC) AS depth FROM {schema}.history
+            ) AS numbered WHERE depth <= {DEEP} ORDER BY version
+        """)
         self._key = subject.column(subject.primary_key)
         attributes = [prop.key for prop in inspect_mapped(subject.crud.model).column_attrs]
         self._attributes = {subject.column(attribute): attribute for attribute in attributes}
@@ -111,3 +133,23 @@ class Truth:
             if version is not None:
                 found[item] = version
         return found
+
+    async def history(self) -> list[Written]:
+        """Give the last versions of each row, in the order in which they were written."""
+        async with self._lock:
+            rows = await self._connection.execute(self._history)
+        return [Written(row[0], self._image(*row[1:5]), row[5], row[6]) for row in rows]
+
+
+def name_deeds(engine: AsyncEngine) -> None:
+    """Mark the transactions on each connection of an engine with the deed of the task that takes it from the pool."""
+
+    def taken(connection: Any, *_: object) -> None:
+        # Past SQLAlchemy, which would take it for a statement of the transaction.
+        statement = f"SELECT set_config('{SETTING}', '{DEED.get()}', false)"
+        try:
+            await_only(connection.driver_connection.execute(statement))
+        except (OSError, InterfaceError, PostgresError) as error:  # it was cut meanwhile
+            raise DisconnectionError from error
+
+    event.listen(engine.sync_engine, "checkout", taken)

@@ -15,22 +15,26 @@ from multiprocessing.connection import Connection
 from random import Random
 from typing import Any, NamedTuple
 
+from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from fastrdb.cache.cache import Cache, store_factory
+from fastrdb.writes.outbox import Outbox, outbox_table
 
+from .deeds import Ledger, Note
 from .reading import Found, Reader
 from .scenario import Scenario, Stale
 from .storm import Sky, StormyStore, cut, evict, make_statements_late, plain_client
 from .subject import Subject
-from .truth import Truth
+from .truth import Truth, name_deeds
+from .windows import Doubt
 from .writing import Writer
 
 NEWS_S = 0.1
 LANES = 4  # of a reader process
 TASKS = 2  # of a writer process
 CONNECTIONS = 6
-TIMEOUT_S = 10.0  # a busy machine must not pass for a Redis that is cut off, a window that the docs describe
+POOL_TIMEOUT_S = 600.0  # while Redis is away all reads want one: on a busy machine that takes long, and is no failure
 LOCK_TIMEOUT_MS = 500  # shorter than PostgreSQL's own look for deadlocks, which holds everybody up
 
 
@@ -45,6 +49,7 @@ class Orders(NamedTuple):
         number: Which of its kind.
         life: How many processes were started before it in this run.
         began: When the run began, by ``time.monotonic``.
+        outages: There are some, which are not this process's business: stale reads may be explained.
     """
 
     scenario: Scenario
@@ -54,6 +59,7 @@ class Orders(NamedTuple):
     number: int
     life: int
     began: float
+    outages: bool = False
 
     @property
     def name(self) -> str:
@@ -68,12 +74,13 @@ class Orders(NamedTuple):
 
 @dataclass(slots=True)
 class News:
-    """What a process tells its parent, again and again.
+    """What a process tells its parent, again and again; what became of a write's holds it tells apart, and at once.
 
     Attributes:
         reads, stale, writes, cache: Counts since the last time.
         examples: The first stale reads since the last time.
         slowest_hold_s: The longest hold so far.
+        doubts: The stale reads since the last time that windows may explain; where there are outages.
         keys: The cells that it has seen; in the last of its messages.
         failure: A traceback: the process ends.
     """
@@ -84,6 +91,7 @@ class News:
     writes: Counter[str] = field(default_factory=Counter)
     cache: Counter[str] = field(default_factory=Counter)
     slowest_hold_s: float = 0.0
+    doubts: list[tuple[Stale, Doubt]] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     failure: str | None = None
 
@@ -101,6 +109,7 @@ class _Worker:
         self._random = Random(f"{orders.scenario.seed} {orders.name} {orders.life}")
         self._sky = Sky(orders.scenario, self._random, orders.began, mortal=not orders.reads)
         self._news = News()
+        self._ledger = Ledger(self._note) if orders.outages and not orders.reads else None
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -120,18 +129,30 @@ class _Worker:
         os._exit(self._news.failure is not None)
 
     def _stormy_cache(self) -> Cache:
-        make = store_factory(self._scenario.redis, timeout_s=TIMEOUT_S)
+        scenario = self._scenario
+        make = store_factory(scenario.redis, timeout_s=scenario.timeout_s)
+
+        def stormy(**options: Any) -> StormyStore:
+            """Give a store in this weather; the options are an outbox's."""
+            return StormyStore(make(**options), self._sky, self._ledger)
+
         return Cache(
-            lambda: StormyStore(make(), self._sky),
+            stormy,
             prefix=self._orders.prefix,
-            hold_ms=round(self._scenario.hold_s * 1_000),
-            parts=self._scenario.parts,
+            hold_ms=round(scenario.hold_s * 1_000),
+            outbox=self._outbox() if scenario.outbox else None,
+            parts=scenario.parts,
         )
+
+    def _outbox(self) -> Outbox:
+        table = outbox_table(MetaData(), schema=self._orders.schema)
+        return Outbox(table, _sessions(create_async_engine(self._scenario.postgres)))
 
     async def _jobs(self) -> list[Coroutine[Any, Any, None]]:
         engine = create_async_engine(
             self._scenario.postgres,
             pool_size=CONNECTIONS,
+            pool_timeout=POOL_TIMEOUT_S,
             max_overflow=0,  # one that is opened anew costs more than ten reads
             connect_args={
                 "server_settings": {"lock_timeout": str(LOCK_TIMEOUT_MS), "application_name": self._application}
@@ -157,7 +178,12 @@ class _Worker:
         )
         truth = Truth(await self._on_time().connect(), subject, self._orders.schema)
         return [
-            *(reader.judge_batches(truth, self._scenario.batch, weather.cancelled, self._count) for _ in range(LANES)),
+            *(
+                reader.judge_batches(
+                    truth, self._scenario.batch, weather.cancelled, self._count, doubts=self._orders.outages
+                )
+                for _ in range(LANES)
+            ),
             reader.keep_old_snapshots(self._sky.storm),
             evict(self._sky, plain_client(self._scenario.redis)),
         ]
@@ -170,7 +196,10 @@ class _Worker:
             _sessions(engine, "AUTOCOMMIT"),
             self._sky,
             self._orders.life,
+            self._ledger,
         )
+        if self._ledger is not None:
+            name_deeds(engine)
         writer.done = self._news.writes
         return [
             *(writer.write_for_ever(self._scenario.ways, self._scenario.pause_s) for _ in range(TASKS)),
@@ -184,11 +213,17 @@ class _Worker:
     # -- news
 
     def _count(self, reads: int, stale: Sequence[Found]) -> None:
-        self._news.reads += reads
-        self._news.stale += len(stale)
-        after_s = time.monotonic() - self._orders.began
-        room = 10 - len(self._news.examples)
-        self._news.examples += [Stale(*found, self._orders.name, after_s) for found in stale[:room]]
+        news, after_s = self._news, time.monotonic() - self._orders.began
+        news.reads += reads
+        told = [(Stale(*found.text, self._orders.name, after_s), found.doubt) for found in stale]
+        if self._orders.outages:
+            news.doubts += told
+        else:
+            news.stale += len(told)
+            news.examples += [example for example, _ in told[: 10 - len(news.examples)]]
+
+    def _note(self, note: Note) -> None:
+        self._pipe.send(note)
 
     async def _stop_when_told(self) -> None:
         await self._stop.wait()
@@ -207,7 +242,7 @@ class _Worker:
         for counts in (news.writes, news.cache):
             counts.clear()
         news.reads = news.stale = 0
-        news.examples = []
+        news.examples, news.doubts = [], []
 
 
 def _sessions(engine: AsyncEngine, isolation: str | None = None) -> async_sessionmaker[AsyncSession]:

@@ -18,6 +18,7 @@ from fastrdb.db.sessions import SessionFactory
 from fastrdb.errors import BatchRefused, NotFound, UniqueViolation
 from fastrdb.writes.watching import watch
 
+from .deeds import DEED, Ledger
 from .storm import GATE, Gate, Sky
 from .subject import Row, Subject
 
@@ -42,6 +43,7 @@ class Writer:
         committing: Opens sessions in which every statement commits by itself.
         sky: Says when, and source of all choices.
         life: Number of this writer's life, >= 0; marks are made from it, so that no two are alike.
+        ledger: Is told which deed is whose; where there are outages.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class Writer:
         committing: async_sessionmaker[AsyncSession],
         sky: Sky,
         life: int,
+        ledger: Ledger | None = None,
     ) -> None:
         self._subject, self._cache, self._sky, self._random = subject, cache, sky, sky.random
         self._sessions, self._committing = sessions, committing
         self._watched = async_sessionmaker(sessions.kw["bind"])
         watch(self._watched, cache)
         self._marks = count(1 + life * MARKS)
+        self._ledger, self._deeds = ledger, (f"{life}.{number}" for number in count())
         self.done: Counter[str] = Counter()
 
     async def write_for_ever(self, ways: Mapping[str, float], pause_s: float) -> None:
@@ -73,6 +77,8 @@ class Writer:
 
     async def _tolerant(self, way: Callable[[], Awaitable[None]]) -> bool:
         """Write, and take what several writers of few rows do to each other."""
+        deed = next(self._deeds)
+        entered = DEED.set(deed)
         try:
             await way()
         except (BatchRefused, NotFound, UniqueViolation, Rollback):
@@ -81,6 +87,10 @@ class Writer:
             if not _expected(error):
                 raise
             return False
+        finally:
+            DEED.reset(entered)
+            if self._ledger is not None:
+                self._ledger.end(deed, undelivered=self._cache.undelivered)
         return True
 
     # -- one write
