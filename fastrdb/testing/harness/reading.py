@@ -84,11 +84,11 @@ class Reader:
             reads = [self._subject.read(self._random) for _ in range(size)]
             answers = await self._batch(reads, cancelled)
             after = await truth.snapshot()
-            known = [(reads[at], *told) for at, told in answers.items()]
+            known = [(reads[at], told.answer, told.began) for at, told in answers.items()]
             versions = await truth.versions(_unknown(known, before, after))
             sandwich = Sandwich(before, after, versions)
             verdicts = [(read, told, began, why_stale(read, told, sandwich)) for read, told, began in known]
-            stale = [_found(*contradiction, sandwich) for contradiction in verdicts if contradiction[-1] is not None]
+            stale = [_found(read, told, at, why, sandwich) for read, told, at, why in verdicts if why is not None]
             if stale and doubts:
                 stale = _doubted(stale, await truth.history())
             report(len(verdicts), stale)
