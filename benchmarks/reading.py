@@ -19,7 +19,8 @@ SESSION = "with a session opened per call"
 def reads(world: World) -> list[Work]:
     """Give the works that read, in the order of the table."""
     one = OneRow(world)
-    return [one.cached(), one.cached_side_by_side(), one.cold(), one.by_keys(), *lists(world)]
+    crowds = [one.cached_side_by_side(world.scale.callers, 0.22), one.cached_side_by_side(world.scale.crowd, 0.25)]
+    return [one.cached(), *crowds, one.cold(), one.by_keys(), *lists(world)]
 
 
 class OneRow:
@@ -44,17 +45,16 @@ class OneRow:
             },
         )
 
-    def cached_side_by_side(self) -> Work:
+    def cached_side_by_side(self, callers: int, target: float) -> Work:
         """Give the work of many callers, each reading one cached row after the other."""
-        callers = self._world.scale.callers
         return Work(
             name=f"cached_get_{callers}",
             title=f"cached get, {callers} concurrent callers",
-            target=0.22,
-            by_hand=Contestant(self._side_by_side(self._world.by_hand.get)),
-            fastrdb=self._hitting(self._side_by_side(self._by_factory)),
+            target=target,
+            by_hand=Contestant(self._side_by_side(self._world.by_hand.get, callers)),
+            fastrdb=self._hitting(self._side_by_side(self._by_factory, callers)),
             around=self._all_cached,
-            beside={SESSION: self._hitting(self._side_by_side(self._by_session))},
+            beside={SESSION: self._hitting(self._side_by_side(self._by_session, callers))},
             step=callers * 8,
         )
 
@@ -131,13 +131,12 @@ class OneRow:
 
         return run
 
-    def _side_by_side(self, read: Read) -> Run:
+    def _side_by_side(self, read: Read, callers: int) -> Run:
         async def caller(user_ids: list[int]) -> None:
             for user_id in user_ids:
                 await read(user_id)
 
         async def run(count: int) -> None:
-            callers = self._world.scale.callers
             await asyncio.gather(*(caller(self._drawn(count // callers)) for _ in range(callers)))
 
         return run

@@ -32,6 +32,7 @@ class Scale:
         turn_s: About how long a turn takes, in seconds.
         users: Rows in the table.
         callers: Concurrent callers.
+        crowd: Concurrent callers, where they are very many.
         listed: Rows of a list.
         created: Rows of one ``create_multi``.
         upserted: Rows of one ``upsert_multi``.
@@ -45,6 +46,7 @@ class Scale:
     turn_s: float = 0.01
     users: int = 2_000
     callers: int = 64
+    crowd: int = 512
     listed: int = 100
     created: int = 5_000
     upserted: int = 10_000

@@ -14,11 +14,13 @@ from .crud.pages import PaginatedResponse
 from .crud.patching import Updated
 from .crud.upserts import Upserted
 from .crud.warming import Warmed
+from .db.replicas import ReadWrite
 from .errors import (
     AlembicError,
     BatchRefused,
     CacheClosed,
     CacheError,
+    CacheFull,
     CacheShared,
     CacheUnavailable,
     CheckViolation,
@@ -48,6 +50,7 @@ from .errors import (
     OutOfRange,
     RedisRefused,
     RefusedRow,
+    ReplicaRefused,
     RLSError,
     RowConflict,
     RowsConflict,
@@ -85,6 +88,7 @@ __all__ = [
     "Cache",
     "CacheClosed",
     "CacheError",
+    "CacheFull",
     "CacheShared",
     "CacheUnavailable",
     "CheckViolation",
@@ -123,8 +127,10 @@ __all__ = [
     "PaginatedResponse",
     "RLSError",
     "ReadOptions",
+    "ReadWrite",
     "RedisRefused",
     "RefusedRow",
+    "ReplicaRefused",
     "RowChange",
     "RowConflict",
     "RowsConflict",

@@ -17,6 +17,7 @@ from tests.servers.mariadb import MariaDBServer
 from tests.servers.pgbouncer import PgBouncerServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
+from tests.servers.replicated import ReplicatedPostgres
 
 settings.register_profile("fastrdb", deadline=None, print_blob=True)  # a busy machine is no failure
 settings.load_profile("fastrdb")
@@ -37,6 +38,8 @@ def shared_servers(item: pytest.Function) -> Iterator[str]:
     yield from (name for name in ("postgres", *POSTGRES_MAJORS) if name in item.fixturenames)
     if "pgbouncer" in item.fixturenames:
         yield "pgbouncer"
+    if "replicated_server" in item.fixturenames:
+        yield "replicated"
     if "mariadb" in item.fixturenames:
         yield "mariadb"
     if "cluster" in item.fixturenames:
@@ -190,6 +193,21 @@ def pgbouncer(fleet: Fleet) -> PgBouncerServer:
 def pgbouncer_url(pgbouncer: PgBouncerServer, postgres_url: str) -> str:
     """The test's own PostgreSQL database, through PgBouncer that pools transactions, as a SQLAlchemy URL."""
     return pgbouncer.through(postgres_url)
+
+
+@pytest.fixture(scope="session")
+def replicated_server(fleet: Fleet) -> ReplicatedPostgres:
+    """The run's PostgreSQL server with a streaming replica."""
+    with failing_in_one_line():
+        return fleet.replicated()
+
+
+@pytest.fixture
+def replicated(replicated_server: ReplicatedPostgres) -> Iterator[ReplicatedPostgres]:
+    """The same, with the replica up and level; the test may pause it, stop it and let it fall behind."""
+    replicated_server.restore()
+    yield replicated_server
+    replicated_server.restore()
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,11 @@ class World:
 
     def another_cache(self, **options: Any) -> Cache:
         """A further cache on the server: what another process would have, or one with other options."""
-        cache = Cache.from_url(self.redis_url, **options)
+        return self.another_cache_at(self.redis_url, **options)
+
+    def another_cache_at(self, redis_url: str, **options: Any) -> Cache:
+        """A further cache on another server, or on another way to it."""
+        cache = Cache.from_url(redis_url, **options)
         self._caches.append(cache)
         return cache
 

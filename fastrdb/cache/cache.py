@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextvars import Context
 from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 from redis.asyncio import Redis, RedisCluster
 
-from ..errors import CacheClosed, CacheError, ConfigurationError, RedisRefused
+from ..errors import CacheClosed, CacheError, CacheFull, ConfigurationError, RedisRefused
+from .aged import AGED_BYTES, Aged
 from .cluster import SCHEMES, ClusterStore
 from .memory import MemoryStore
 from .outbox import Outbox, Replay
 from .protocol import ALL_PARTS, Parts, random_name
 from .redis import RedisStore
+from .relief import Relief
+from .shortage import Shortage
 from .stats import Stats
 from .store import Command, Release, Reply, Store
 from .tokens import SeenTokens
@@ -27,6 +30,7 @@ logger = logging.getLogger("fastrdb.cache")
 OnUnreachable: TypeAlias = Literal["proceed", "refuse"]
 
 HOLD_MS = 3_000
+OUT_OF_MEMORY = "not stored: out of memory"
 _RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 1.0
 
 # The only module state: all cruds that are given one client share one Cache.
@@ -45,6 +49,7 @@ class Cache:
         outbox: Where writes that commit without Redis leave what they could not tell it.
         stats: What the cache did, and why it did not do the rest.
         seen: The tokens that this process has seen.
+        aged: The last values that were right, of cruds that allow ``max_stale``.
         kept: Invalidations that are not delivered yet; see ``undelivered``.
         serves: Set it to ``False`` in an incident: this process then answers every read from SQL and stores nothing,
             while its writes go on to drop what they touch, so that it can be switched on again at any time.
@@ -58,10 +63,15 @@ class Cache:
         hold_ms: int = HOLD_MS,
         on_unreachable: OnUnreachable = "proceed",
         outbox: Outbox | None = None,
+        aged_bytes: int = AGED_BYTES,
         parts: Parts = ALL_PARTS,
     ) -> None:
         if on_unreachable not in ("proceed", "refuse"):
             raise ConfigurationError(f"on_unreachable: {on_unreachable!r}; it is 'proceed' or 'refuse'")
+        if aged_bytes < 1:
+            raise ConfigurationError(
+                f"aged_bytes must be 1 or more, not {aged_bytes!r}; without max_stale it is unused"
+            )
         if any(letter in "%*?[]{}" or letter.isspace() for letter in prefix):
             raise ConfigurationError(f"prefix {prefix!r}: leave out white space and any of % * ? [ ] {{ }}")
         self.prefix, self.hold_ms, self.parts = prefix, hold_ms, parts
@@ -69,6 +79,8 @@ class Cache:
         self.stats = Stats()
         self.serves = True
         self.seen = SeenTokens()
+        self._shortage = Shortage(changed=_tell_shortage)
+        self.aged = Aged(aged_bytes)
         self.kept: set[bytes] = set()
         self._under_way: set[bytes] = set()
         self._make_store = make_store
@@ -90,6 +102,7 @@ class Cache:
         epoch: str | None = None,
         on_unreachable: OnUnreachable = "proceed",
         outbox: Outbox | None = None,
+        aged_bytes: int = AGED_BYTES,
         parts: Parts = ALL_PARTS,
     ) -> Cache:
         """Give a cache on the server at *url*, or in this process for ``memory://``.
@@ -106,6 +119,7 @@ class Cache:
                 until it can be delivered; ``"refuse"`` rolls back, and raises CacheUnavailable.
             outbox: A ``fastrdb.Outbox``, in which such an invalidation is written down, too, in the transaction of its
                 write: then it is delivered by any process, also if this one is killed before.
+            aged_bytes: How much this process keeps of the last values of cruds that allow ``max_stale``, 32 MiB.
             parts: The parts of the protocol, for tests.
 
         Raises:
@@ -117,7 +131,14 @@ class Cache:
             if outbox is not None:
                 raise ConfigurationError("outbox: memory:// ends with its process, and is never away; leave it out")
             memory = MemoryStore(max_cells)
-            cache = cls(lambda: memory, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, parts=parts)
+            cache = cls(
+                lambda: memory,
+                prefix=prefix,
+                hold_ms=hold_ms,
+                on_unreachable=on_unreachable,
+                aged_bytes=aged_bytes,
+                parts=parts,
+            )
             cache._memory = memory
             return cache
         try:
@@ -126,7 +147,15 @@ class Cache:
             raise ConfigurationError(
                 "url: use redis://, rediss://, unix://, redis+cluster://, rediss+cluster:// or memory://"
             ) from error
-        return cls(make, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, outbox=outbox, parts=parts)
+        return cls(
+            make,
+            prefix=prefix,
+            hold_ms=hold_ms,
+            on_unreachable=on_unreachable,
+            outbox=outbox,
+            aged_bytes=aged_bytes,
+            parts=parts,
+        )
 
     @classmethod
     def from_client(
@@ -139,6 +168,7 @@ class Cache:
         epoch: str | None = None,
         on_unreachable: OnUnreachable = "proceed",
         outbox: Outbox | None = None,
+        aged_bytes: int = AGED_BYTES,
         parts: Parts = ALL_PARTS,
     ) -> Cache:
         """Give a cache with its own connections, made with the settings of a client.
@@ -157,7 +187,15 @@ class Cache:
         else:
             make = RedisStore.factory_from_client(client, timeout_s=timeout_s, epoch=epoch)
         hold_ms = round(hold_s * 1000)
-        return cls(make, prefix=prefix, hold_ms=hold_ms, on_unreachable=on_unreachable, outbox=outbox, parts=parts)
+        return cls(
+            make,
+            prefix=prefix,
+            hold_ms=hold_ms,
+            on_unreachable=on_unreachable,
+            outbox=outbox,
+            aged_bytes=aged_bytes,
+            parts=parts,
+        )
 
     @property
     def store(self) -> Store:
@@ -168,6 +206,11 @@ class Cache:
     def flights(self) -> dict[bytes, asyncio.Future[None]]:
         """The loads under way in the running event loop, by entry."""
         return self.here().flights
+
+    @property
+    def reliefs(self) -> dict[tuple[bytes, bytes], Relief]:
+        """The loads of those who have waited in vain, in the running event loop, by entry and kind of value."""
+        return self.here().reliefs
 
     def here(self) -> InLoop:
         """Give what belongs to the running event loop.
@@ -213,13 +256,41 @@ class Cache:
         """Count posted fills, and those that the entries' owners refused."""
 
         def done(future: asyncio.Future[list[Reply]]) -> None:
-            if future.cancelled() or future.exception() is not None:
+            error = None if future.cancelled() else future.exception()
+            if isinstance(error, CacheFull):
+                self._count_stored(error.replies, error.refused, values)
+            elif error is not None or future.cancelled():
                 self.stats.count("not stored: unreachable")
-                return
-            for found, value in zip(future.result(), values, strict=True):
-                self.stats.count("stored" if found == value else "not stored: the claim was lost")
+            else:
+                self._count_stored(future.result(), (), values)
 
         asyncio.ensure_future(reply).add_done_callback(done)
+
+    def _count_stored(self, replies: Sequence[Reply], lacking: Collection[int], values: Sequence[bytes]) -> None:
+        self.lack(len(lacking))
+        for at, value in enumerate(values):
+            if replies[at] == value:
+                self.stats.count("stored")
+                self._shortage.stored()
+            elif at not in lacking:
+                self.stats.count("not stored: the claim was lost")
+
+    async def answers(self, reply: Awaitable[list[Reply]]) -> tuple[Sequence[Reply], Collection[int]]:
+        """Wait for posted commands: give their replies, and the places of those that Redis had no memory for.
+
+        Raises:
+            CacheError: Any other failure.
+        """
+        try:
+            return await reply, ()
+        except CacheFull as error:
+            return error.replies, error.refused
+
+    def lack(self, values: int = 1) -> None:
+        """Count values for which Redis had no memory."""
+        if values:
+            self.stats.reasons[OUT_OF_MEMORY] += values
+            self._shortage.refused()
 
     def keep(self, keys: set[bytes]) -> None:
         """Keep an invalidation that could not be delivered; nothing is served from the cache before it is."""
@@ -300,6 +371,7 @@ class InLoop:
         self.read, self.read_bulk = store.reader(), store.reader(bulk=True)
         self.replay = replay
         self.flights: dict[bytes, asyncio.Future[None]] = {}
+        self.reliefs: dict[tuple[bytes, bytes], Relief] = {}
         self.courier: asyncio.Task[None] | None = None
 
 
@@ -331,6 +403,13 @@ def resolve(redis: object) -> Cache | None:
         f"redis: {type(redis).__module__}.{type(redis).__qualname__}; "
         "pass a redis.asyncio.Redis or RedisCluster, a fastrdb.Cache, or None"
     )
+
+
+def _tell_shortage(begins: bool) -> None:
+    if begins:
+        logger.warning("Redis is out of memory: what it does not take is answered from SQL, and not stored")
+    else:
+        logger.warning("Redis has memory again")
 
 
 def _forget(future: asyncio.Future[Any]) -> None:

@@ -176,7 +176,7 @@ class Dialer:
     async def _handshake(self, wire: Wire) -> bytes:
         """Look at the server, name ourselves, load the scripts: one round trip."""
         loads = [(b"SCRIPT", b"LOAD", script.text) for script in SCRIPTS]
-        name = str(self._settings.get("client_name") or _NAME).encode()
+        name = str(self._pool.connection_kwargs.get("client_name") or _NAME).encode()
         replies = await wire.ask(
             [
                 (b"INFO", b"server"),

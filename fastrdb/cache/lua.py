@@ -18,6 +18,17 @@ local function get(key)
 end
 """
 
+# A server that is out of memory refuses a SET, and lets DEL through. A value that it does not take leaves nothing
+# behind: neither the claim, for which others would wait, nor the hold, nor an older value.
+STORES = """
+local function store(key, value, ttl)
+  local stored = redis.pcall('SET', key, value, 'PX', ttl)
+  if not stored.err then return 1 end
+  redis.pcall('DEL', key)
+  return stored
+end
+"""
+
 HOLDS = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -141,25 +152,23 @@ local function list(any, key, fresh, life, waits, first)
 end
 """
 
-RELEASES = """
+RELEASES = f"""{STORES}
 local function release(key, cell, writer, replacement, ttl, even_shared)
   if held(cell) and sole(cell) == writer then
-    if replacement then
-      redis.call('SET', key, replacement, 'PX', ttl)
-      return 1
-    end
+    if replacement then return store(key, replacement, ttl) end
   elseif held(cell) then
     local shared, names, deadlines = parse(cell)
-    local rest = {}
+    local rest = {{}}
     for _, name in ipairs(names) do
       if name ~= writer and deadlines[name] > now then rest[#rest + 1] = name end
     end
-    if #rest > 0 then return put(key, true, rest, deadlines) end
-    local alone = (not shared and #names == 1) or even_shared
-    if deadlines[writer] and alone and replacement then
-      redis.call('SET', key, replacement, 'PX', ttl)
-      return 1
+    if #rest > 0 then
+      -- A script that has written once is not stopped for want of memory; this one may be refused its first SET.
+      if replacement then redis.call('PEXPIRE', key, ttl) end
+      return put(key, true, rest, deadlines)
     end
+    local alone = (not shared and #names == 1) or even_shared
+    if deadlines[writer] and alone and replacement then return store(key, replacement, ttl) end
   end
   redis.call('DEL', key)
   return false
@@ -195,16 +204,13 @@ if head == '"!' or head == '"?' then
   local cell = get(KEYS[1])
   if cell ~= ARGV[1] then return cell end
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return ARGV[1]
+local stored = store(KEYS[1], ARGV[1], ARGV[2])
+return stored == 1 and ARGV[1] or stored
 """
 
 FILL = """
 local cell = get(KEYS[1])
-if cell == ARGV[1] or cell == ARGV[2] or ARGV[4] == '0' then
-  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-  return 1
-end
+if cell == ARGV[1] or cell == ARGV[2] or ARGV[4] == '0' then return store(KEYS[1], ARGV[2], ARGV[3]) end
 return cell
 """
 
@@ -249,6 +255,6 @@ return hold(KEYS[1], any, ARGV[1], ARGV[2], true)
 PUT = """
 local cell = get(KEYS[1])
 if cell and (ARGV[3] == '1' or string.sub(cell, 1, 2) == '"!') then return cell end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return false
+local stored = store(KEYS[1], ARGV[1], ARGV[2])
+return stored ~= 1 and stored
 """

@@ -16,7 +16,22 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from ..errors import CacheUnavailable
 from . import protocol
 from .protocol import Cell
-from .reads import NULL, Ask, Decode, Headers, Loaded, fill_of, headers_under, held, hit, mint_for, poll, token_life_ms
+from .reads import (
+    LACKING,
+    NULL,
+    Ask,
+    Decode,
+    Headers,
+    Loaded,
+    count_miss,
+    fill_of,
+    headers_under,
+    held,
+    hit,
+    mint_for,
+    poll,
+    token_life_ms,
+)
 from .store import Claim, Command, Fill, Found, Reply, Unclaim
 
 if TYPE_CHECKING:
@@ -165,7 +180,7 @@ async def lead_many(
             filled |= {fill.key for fill in part}
             cache.count_refused(posted, *(fill.value for fill in part))
             if wait or len(fills) > MOST_COMMANDS:
-                stored += await _stored(posted, part)
+                stored += await _stored(cache, posted, part)
         return stored
     finally:
         unused = [Unclaim(each.ask.entry, each.mark) for each in leads if each.ask.entry not in filled]
@@ -186,17 +201,17 @@ def _fills(cache: Cache, leads: Sequence[Missing[T]]) -> list[Fill]:
     return found
 
 
-async def _stored(posted: Awaitable[list[Reply]], fills: Sequence[Fill]) -> int:
+async def _stored(cache: Cache, posted: Awaitable[list[Reply]], fills: Sequence[Fill]) -> int:
     try:
-        return sum(found == fill.value for found, fill in zip(await posted, fills, strict=True))
+        replies, _ = await cache.answers(posted)
     except CacheUnavailable:
         return 0
+    return sum(found == fill.value for found, fill in zip(replies, fills, strict=True))
 
 
 async def _claim_all(cache: Cache, leads: Sequence[Missing[T]]) -> None:
     """Claim entries, and do what their tokens need first; leaves the stamps in those that may be stored."""
-    store, now_ms = cache.store, time.monotonic() * 1000
-    epoch, lists = store.epoch, cache.parts.lists
+    now_ms, epoch, lists = time.monotonic() * 1000, cache.store.epoch, cache.parts.lists
     first: dict[bytes, Command] = {}
     lives: dict[bytes, float] = {}
     for alike in _alike(leads):
@@ -205,12 +220,8 @@ async def _claim_all(cache: Cache, leads: Sequence[Missing[T]]) -> None:
             first.setdefault(ask.tokens[at], command)
             lives.setdefault(ask.tokens[at], now_ms + token_life_ms(ask))
     claims: list[Command] = [Claim(each.ask.entry, each.mark, each.ask.claim_ms) for each in leads]
-    replies: list[Any] = []
-    for part in _parts([*first.values(), *claims]):
-        try:
-            replies += await store.run(part)
-        except CacheUnavailable:
-            break
+    replies, lacking = await _answers(cache, [*first.values(), *claims])
+    untold = {key for at, key in enumerate(first) if at in lacking}
     minted = dict(zip(first, replies, strict=False))
     for key, cell in minted.items():
         cache.seen.note(key, cell, lives[key])
@@ -219,6 +230,8 @@ async def _claim_all(cache: Cache, leads: Sequence[Missing[T]]) -> None:
     for number, each in enumerate(leads):
         if number >= len(claimed):
             refusal: str | None = "bypass: unreachable"
+        elif len(first) + number in lacking or (untold and not untold.isdisjoint(each.ask.tokens)):
+            refusal = LACKING
         elif claimed[number] != each.mark:
             refusal = "bypass: someone else claimed or holds the entry"
         else:
@@ -228,7 +241,21 @@ async def _claim_all(cache: Cache, leads: Sequence[Missing[T]]) -> None:
             if shape not in known:
                 known[shape] = headers_under(each.ask, tokens, listed, epoch)
             each.headers, refusal = known[shape]
-        cache.stats.count(refusal or ("miss: absent" if each.found[0] is None else "miss: aged"))
+        count_miss(cache, each.found, refusal)
+
+
+async def _answers(cache: Cache, commands: Sequence[Command]) -> tuple[list[Any], set[int]]:
+    """Give the replies, as far as Redis answered, and the places of those for which it had no memory."""
+    replies: list[Any] = []
+    lacking: set[int] = set()
+    for part in _parts(commands):
+        try:
+            told, refused = await cache.answers(cache.store.run(part))
+        except CacheUnavailable:
+            break
+        lacking.update(len(replies) + at for at in refused)
+        replies += told
+    return replies, lacking
 
 
 def _alike(leads: Sequence[Missing[T]]) -> Iterator[list[Missing[T]]]:

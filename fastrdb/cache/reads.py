@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
 
-from ..errors import CacheUnavailable
+from ..errors import CacheFull, CacheUnavailable
 from . import protocol
 from .protocol import ALL_PARTS, Cell, Parts
+from .relief import relieve
 from .store import Claim, Command, Fill, Found, Get, ListTemplates, Mint, Unclaim
 
 if TYPE_CHECKING:
+    from .aged import Spare
     from .cache import Cache
 
 T = TypeVar("T")
@@ -84,7 +87,9 @@ class Ask:
         bulk: A list: travels apart.
         waits: The caller may wait for another's load; not from within a transaction, whose connection it would keep.
         claim_ms: Life of a claim: a load that takes longer is not stored.
-        wait_s: How long to wait for another's load.
+        wait_s: How long to wait for a load of another process, which may be dead.
+        wait_here_s: How long to wait for one of this process: as a rule while it may still be stored.
+        spare: An aged value that may be given at once, instead of waiting for another's load or write.
     """
 
     entry: bytes
@@ -98,6 +103,8 @@ class Ask:
     waits: bool = True
     claim_ms: int = CLAIM_MS
     wait_s: float = WAIT_S
+    wait_here_s: float = CLAIM_MS / 1_000
+    spare: Spare | None = None
 
 
 class Loaded(NamedTuple, Generic[T]):
@@ -108,10 +115,28 @@ class Loaded(NamedTuple, Generic[T]):
     reason: str = ""
 
 
+class Led(NamedTuple, Generic[T]):
+    """The answer of who was first."""
+
+    answer: T
+
+
+class Lost(NamedTuple):
+    """Somebody else was faster."""
+
+
 Load = Callable[[bool], Awaitable[Loaded[T]]]
 Decode = Callable[[bytes], T]
 
 NULL = b"null"
+LACKING: Final = "out of memory"  # why there is no claim, where Redis has no memory for one
+_NO_STAMP = b" " * protocol.STAMP_LENGTH
+_CLAIM_LOST = "bypass: someone else claimed or holds the entry"
+_TOKEN_HELD = "bypass: a token is held"
+# Why a reader who would have loaded for all may get an aged value: somebody came first.
+_STANDS_IN: Mapping[str | None, str] = MappingProxyType(
+    {_CLAIM_LOST: "another one refreshes", _TOKEN_HELD: "a writer holds it"}
+)
 
 
 def hit(stamps: Stamps, found: Found, epoch: bytes) -> bytes | None:
@@ -126,22 +151,54 @@ def hit(stamps: Stamps, found: Found, epoch: bytes) -> bytes | None:
 
 
 async def miss(cache: Cache, ask: Ask, found: Found, load: Load[T], decode: Decode[T]) -> T:
-    """Answer a read that is no hit, with at most one load for all who ask."""
-    if (reason := held(ask, found)) is not None:
-        return await _aside(cache, reason, load)
-    if ask.entry not in cache.flights and not protocol.is_claim(found[0]):
-        return await _lead(cache, ask, found, load)
-    if not ask.waits:
-        return await _aside(cache, "bypass: someone else loads, in a transaction nobody waits", load)
-    await _wait(cache, ask)
-    try:
-        again = await cache.store.read(ask.entry, ask.tokens, bulk=ask.bulk)
-    except CacheUnavailable:
-        return await _aside(cache, "bypass: unreachable", load)
-    if (raw := hit(ask.stamps, again, cache.store.epoch)) is not None:
-        cache.stats.hits += 1
-        return decode(raw) if raw is not NULL else cast("T", None)
-    return await _aside(cache, "miss: waited for another's load in vain", load)
+    """Answer a read that is no hit, with at most one load for all who ask.
+
+    Whoever comes second waits, and then looks again. If who was first has left nothing because it was cancelled, or was
+    itself too late for the claim, that is a new read, which may be the first. Who have waited in vain share a load.
+    """
+    began = asyncio.get_running_loop().time()
+    while (reason := held(ask, found)) is None:
+        if ask.entry not in cache.flights and not protocol.is_claim(found[0]):
+            led = await _lead(cache, ask, found, load, decode)
+            if not isinstance(led, Lost):
+                return led.answer
+        if (raw := _aged(cache, ask, "another one refreshes")) is not None:
+            return decoded(raw, decode)
+        if not ask.waits:
+            return await _aside(cache, "bypass: someone else loads, in a transaction nobody waits", load)
+        in_vain = await _wait(cache, ask, began)
+        sent = ask.spare.aged.begin() if ask.spare is not None else 0.0
+        try:
+            found = await cache.store.read(ask.entry, ask.tokens, bulk=ask.bulk)
+        except CacheUnavailable:
+            return await _aside(cache, "bypass: unreachable", load)
+        if (raw := hit(ask.stamps, found, cache.store.epoch)) is not None:
+            cache.stats.hits += 1
+            if ask.spare is not None:
+                ask.spare.note(raw, sent, null=raw is NULL)
+            return decoded(raw, decode)
+        if in_vain:
+            cache.stats.count("miss: waited for another's load in vain")
+            got = await relieve(cache, ask, began, load)
+            if not isinstance(got, bytes):
+                return cast("T", got.answer)
+            return decoded(got if got == NULL else _NO_STAMP + got, decode)
+    if (raw := _aged(cache, ask, "a writer holds it")) is not None:
+        return decoded(raw, decode)
+    return await _aside(cache, reason, load)
+
+
+def decoded(raw: bytes, decode: Decode[T]) -> T:
+    """Make an answer of what ``hit`` gives, or of what is kept of it."""
+    return decode(raw) if raw != NULL else cast("T", None)
+
+
+def _aged(cache: Cache, ask: Ask, reason: str) -> bytes | None:
+    """Give the aged value, if there is one and the caller accepts it."""
+    raw = ask.spare.answer() if ask.spare is not None else None
+    if raw is not None:
+        cache.stats.count(f"aged: {reason}")
+    return raw
 
 
 def held(ask: Ask, found: Found) -> str | None:
@@ -150,7 +207,7 @@ def held(ask: Ask, found: Found) -> str | None:
     raw, tokens = found[0], found[1][: ask.stamps.value_tokens]
     if protocol.is_hold(raw):
         return "bypass: the entry is held"
-    return "bypass: a token is held" if any(protocol.is_hold(token) for token in tokens) else None
+    return _TOKEN_HELD if any(protocol.is_hold(token) for token in tokens) else None
 
 
 async def _aside(cache: Cache, reason: str, load: Load[T]) -> T:
@@ -158,12 +215,20 @@ async def _aside(cache: Cache, reason: str, load: Load[T]) -> T:
     return (await load(False)).answer
 
 
-async def _wait(cache: Cache, ask: Ask) -> None:
-    """Wait for the load that is under way: here for its end, elsewhere by polling; for ``wait_s`` at most."""
-    flight = cache.flights.get(ask.entry)
+async def _wait(cache: Cache, ask: Ask, began: float) -> bool:
+    """Wait until whoever is first has ended; tell whether there is nothing more to wait for.
+
+    For a load elsewhere one of us looks, and the others wait for that: a flight that is cancelled says to look again.
+
+    Args:
+        cache: Where the entry has no value.
+        ask: What is asked for.
+        began: When that began: both times are counted from then.
+    """
+    now, flight = asyncio.get_running_loop().time(), cache.flights.get(ask.entry)
     if flight is not None:
-        await asyncio.wait({flight}, timeout=ask.wait_s)
-        return
+        await asyncio.wait({flight}, timeout=max(0.0, began + ask.wait_here_s - now))
+        return not flight.cancelled()
 
     async def still_claimed() -> bool:
         try:
@@ -172,7 +237,14 @@ async def _wait(cache: Cache, ask: Ask) -> None:
             return False
         return protocol.is_claim(raw)
 
-    await poll(still_claimed, ask.wait_s)
+    flights = cache.flights
+    flight = flights[ask.entry] = asyncio.get_running_loop().create_future()
+    try:
+        await poll(still_claimed, began + ask.wait_s - now)
+    finally:
+        del flights[ask.entry]
+        flight.cancel()
+    return asyncio.get_running_loop().time() >= began + ask.wait_s
 
 
 async def poll(goes_on: Callable[[], Awaitable[bool]], wait_s: float) -> None:
@@ -186,7 +258,7 @@ async def poll(goes_on: Callable[[], Awaitable[bool]], wait_s: float) -> None:
             return
 
 
-async def _lead(cache: Cache, ask: Ask, found: Found, load: Load[T]) -> T:
+async def _lead(cache: Cache, ask: Ask, found: Found, load: Load[T], decode: Decode[T]) -> Led[T] | Lost:
     """Load for everybody: claim, load, fill. Whatever happens, the claim goes and those who wait go on."""
     flights = cache.flights  # now: when the load ends, the cache may be closed
     flight = flights[ask.entry] = asyncio.get_running_loop().create_future()
@@ -194,17 +266,26 @@ async def _lead(cache: Cache, ask: Ask, found: Found, load: Load[T]) -> T:
     store, posted = cache.store, False
     try:
         headers, refusal = await _claim(cache, ask, found, mark)
-        cache.stats.count(refusal or ("miss: absent" if found[0] is None else "miss: aged"))
+        if refusal == _CLAIM_LOST and ask.waits:
+            posted = flight.cancel()  # there is nothing of ours to take away; and those who wait look for the other one
+            return Lost()
+        if refusal in (_CLAIM_LOST, _TOKEN_HELD) and (raw := _aged(cache, ask, _STANDS_IN[refusal])) is not None:
+            return Led(decoded(raw, decode))
+        count_miss(cache, found, refusal)
         loaded = await load(refusal is None)
         if headers is not None and (fill := fill_of(cache, ask, mark, headers, loaded)) is not None:
             cache.count_refused(store.post([fill], bulk=ask.bulk), fill.value)
             posted = True
-        return loaded.answer
+        return Led(loaded.answer)
+    except asyncio.CancelledError:
+        flight.cancel()  # one of those who wait takes our place; an error is theirs, too, as a rule
+        raise
     finally:
         if not posted:
             cache.drop(store.post([Unclaim(ask.entry, mark)], bulk=ask.bulk))
         del flights[ask.entry]
-        flight.set_result(None)
+        if not flight.done():
+            flight.set_result(None)
 
 
 async def _claim(cache: Cache, ask: Ask, found: Found, mark: bytes) -> tuple[Headers | None, str | None]:
@@ -214,16 +295,26 @@ async def _claim(cache: Cache, ask: Ask, found: Found, mark: bytes) -> tuple[Hea
     first = mint_for(cache, ask, found[1], listed, now_ms)
     try:
         *replies, claimed = await store.run([*first.values(), Claim(ask.entry, mark, ask.claim_ms)], bulk=ask.bulk)
+    except CacheFull:
+        return None, LACKING
     except CacheUnavailable:
         return None, "bypass: unreachable"
     if claimed != mark:
-        return None, "bypass: someone else claimed or holds the entry"
+        return None, _CLAIM_LOST
     tokens = list(found[1])
     for at, cell in zip(first, replies, strict=True):
         assert not isinstance(cell, tuple)
         tokens[at] = cell
         cache.seen.note(ask.tokens[at], cell, now_ms + token_life_ms(ask))
     return headers_under(ask, tuple(tokens), listed, epoch)
+
+
+def count_miss(cache: Cache, found: Found, refusal: str | None) -> None:
+    """Count a read that loads for everybody, under why it does, or why what it loads is not to be stored."""
+    if refusal is LACKING:
+        cache.lack()
+        refusal = None
+    cache.stats.count(refusal or ("miss: absent" if found[0] is None else "miss: aged"))
 
 
 def headers_under(
@@ -233,7 +324,7 @@ def headers_under(
     if listed is not None and not _confirmed(tokens[0], listed):  # `all` may be another one than was found
         return None, "bypass: the template is not confirmed yet"
     headers = ask.stamps.headers(tokens, epoch)
-    return (headers, None) if headers.value or headers.null else (None, "bypass: a token is held")
+    return (headers, None) if headers.value or headers.null else (None, _TOKEN_HELD)
 
 
 def mint_for(

@@ -10,11 +10,11 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from redis import exceptions as redis_errors
 
-from fastrdb.errors import ServerRefused
+from fastrdb.errors import CacheFull, ServerRefused
 
 from . import scripts
 from .protocol import Cell
-from .store import Command, Found, Get, Life, Reply
+from .store import Command, Found, Get, Life, Reply, stores_more
 from .wire import Failure, fail, unavailable
 
 MOST_KEYS: Final = 256  # of one MGET: Redis serves nobody else meanwhile
@@ -131,6 +131,13 @@ def gather(
         left = chain((unfit,), left)
 
 
+def answered(command: Command, reply: object) -> bool:
+    """Tell whether a reply says what became of a command: it is no error, or there was no memory to store more."""
+    if not isinstance(reply, Exception):
+        return True
+    return isinstance(reply, redis_errors.OutOfMemoryError) and stores_more(command)
+
+
 class Call:
     """Commands that are sent together, and never again, but for scripts that the server had forgotten."""
 
@@ -195,8 +202,17 @@ class Call:
         elif isinstance(error, redis_errors.ReadOnlyError):
             self.fail(self._demoted(error))
             self._owner.leave_soon(error)
+        elif all(map(answered, self._commands, self._replies)):
+            self.fail(partial(CacheFull, self._answers()))
         else:
             self.fail(partial(unavailable, error))
+
+    def _answers(self) -> list[Any]:
+        """Give the replies, errors among them."""
+        return [
+            answer if isinstance(answer, Exception) else scripts.reply(command, answer)
+            for command, answer in zip(self._commands, self._replies, strict=True)
+        ]
 
     def _demoted(self, error: Exception) -> Failure:
         return partial(ServerRefused, "this Redis is a replica: give the cache a client of the primary")

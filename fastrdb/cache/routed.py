@@ -80,11 +80,7 @@ class NodeCall(Call):
 
     def _settle(self) -> None:
         if not self.future.done():
-            replies = [
-                answer if isinstance(answer, Exception) else scripts.reply(command, answer)
-                for command, answer in zip(self._commands, self._replies, strict=True)
-            ]
-            self.future.set_result(cast("list[Reply]", replies))
+            self.future.set_result(cast("list[Reply]", self._answers()))
 
 
 class AskingCall(NodeCall):

@@ -4,6 +4,9 @@ Each script is the twin of a command's ``apply``; a test drives both with the sa
 touches one key, or the two of one hash tag, and takes the time from Redis, so that all processes share a
 clock. The life of a token that stays is only ever lengthened (``PEXPIRE … GT``); a hold's ends with its last
 deadline.
+
+A server that is out of memory (``maxmemory`` under ``noeviction``) refuses what makes it store more. Holds and their
+releases are let through all the same: they are small, and end by themselves, and without them old values would stay.
 """
 
 from __future__ import annotations
@@ -48,21 +51,26 @@ class Script:
         object.__setattr__(self, "sha", sha1(self.text, usedforsecurity=False).hexdigest().encode())
 
 
-def _script(*parts: str) -> Script:
-    return Script("".join((lua.GET, *parts)).encode())
+_IN_ANY_CASE: Final = "#!lua flags=allow-oom\n"
+
+
+def _script(*parts: str, in_any_case: bool = False) -> Script:
+    first = (_IN_ANY_CASE, lua.GET) if in_any_case else (lua.GET,)
+    return Script("".join((*first, *parts)).encode())
 
 
 _MINT_SCRIPT: Final = _script(lua.MINT)
-_CLAIM_SCRIPT: Final = _script(lua.CLAIM)
-_FILL_SCRIPT: Final = _script(lua.FILL)
-_PUT_SCRIPT: Final = _script(lua.PUT)
+_CLAIM_SCRIPT: Final = _script(lua.STORES, lua.CLAIM)
+_FILL_SCRIPT: Final = _script(lua.STORES, lua.FILL)
+_PUT_SCRIPT: Final = _script(lua.STORES, lua.PUT)
 _UNCLAIM_SCRIPT: Final = _script(lua.UNCLAIM)
-_HOLD_CELL_SCRIPT: Final = _script(lua.HOLDS, lua.HOLD_CELL)
-_HOLD_TABLE_SCRIPT: Final = _script(lua.HOLDS, lua.LISTS, lua.HOLD_TABLE)
+_HOLD_CELL_SCRIPT: Final = _script(lua.HOLDS, lua.HOLD_CELL, in_any_case=True)
+_HOLD_TABLE_SCRIPT: Final = _script(lua.HOLDS, lua.LISTS, lua.HOLD_TABLE, in_any_case=True)
 _LIST_TEMPLATES_SCRIPT: Final = _script(lua.HOLDS, lua.LISTS, lua.LIST_TEMPLATES)
-_RELEASE_SCRIPT: Final = _script(lua.HOLDS, lua.RELEASES, lua.RELEASE)
-_RELEASE_TABLE_SCRIPT: Final = _script(lua.HOLDS, lua.RELEASES, lua.LOSSES, lua.RELEASE_TABLE)
-_RENEW_TABLE_SCRIPT: Final = _script(lua.HOLDS, lua.RELEASES, lua.LOSSES, lua.RENEW_TABLE)
+_RELEASE_SCRIPT: Final = _script(lua.HOLDS, lua.RELEASES, lua.RELEASE, in_any_case=True)
+_RELEASE_INTO_SCRIPT: Final = _script(lua.HOLDS, lua.RELEASES, lua.RELEASE)  # puts a value, if there is memory for it
+_RELEASE_TABLE_SCRIPT: Final = _script(lua.HOLDS, lua.RELEASES, lua.LOSSES, lua.RELEASE_TABLE, in_any_case=True)
+_RENEW_TABLE_SCRIPT: Final = _script(lua.HOLDS, lua.RELEASES, lua.LOSSES, lua.RENEW_TABLE, in_any_case=True)
 
 SCRIPTS: Final[tuple[Script, ...]] = (
     _MINT_SCRIPT,
@@ -74,6 +82,7 @@ SCRIPTS: Final[tuple[Script, ...]] = (
     _HOLD_TABLE_SCRIPT,
     _LIST_TEMPLATES_SCRIPT,
     _RELEASE_SCRIPT,
+    _RELEASE_INTO_SCRIPT,
     _RELEASE_TABLE_SCRIPT,
     _RENEW_TABLE_SCRIPT,
 )
@@ -135,8 +144,10 @@ def _fill(command: Fill) -> Called:
 
 def _release(command: Release) -> Called:
     key, writer, replacement, ttl_ms, parts = command
-    last = () if replacement is None else (replacement,)
-    return _BY_NAME, _RELEASE_SCRIPT.sha, 1, key, writer, ttl_ms, int(parts.sole_holder_installs), *last
+    arguments = key, writer, ttl_ms, int(parts.sole_holder_installs)
+    if replacement is None:
+        return _BY_NAME, _RELEASE_SCRIPT.sha, 1, *arguments
+    return _BY_NAME, _RELEASE_INTO_SCRIPT.sha, 1, *arguments, replacement
 
 
 def _hold_table(command: HoldTable) -> Called:

@@ -10,7 +10,8 @@ class Stats:
 
     Attributes:
         hits: Reads that were answered from the cache.
-        reasons: Everything else under its reason: ``miss: …``, ``bypass: …``, ``not stored: …``, ``hold: …``.
+        reasons: Everything else under its reason: ``miss: …``, ``bypass: …``, ``not stored: …``, ``hold: …``,
+            ``replica: …``.
     """
 
     def __init__(self) -> None:

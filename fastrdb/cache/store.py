@@ -251,6 +251,13 @@ def keys_of(command: Command) -> tuple[bytes, ...]:
     return (command.key,)
 
 
+def stores_more(command: Command) -> bool:
+    """Tell whether a server may refuse a command because it is out of memory: not what keeps old values out."""
+    if isinstance(command, Release):
+        return command.replacement is not None
+    return isinstance(command, Mint | Claim | Fill | Put | ListTemplates)
+
+
 class Store(Protocol):
     """Cells by key. One contract suite (``fastrdb.testing.stores``) holds for every store."""
 
@@ -286,6 +293,8 @@ class Store(Protocol):
 
         Raises:
             CacheUnavailable: As in ``read``; some of the commands may have run.
+            CacheFull: The server is out of memory, and all of the commands have run but some that store something.
+                Of those, ``Claim``, ``Fill``, ``Put`` and ``Release`` have left nothing in their places.
         """
         ...
 

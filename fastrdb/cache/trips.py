@@ -10,11 +10,12 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from redis import exceptions as redis_errors
 
-from fastrdb.errors import CacheError
+from fastrdb.errors import CacheError, CacheFull
 
 from .lane import Lane, copied
 from .nodes import Node, Nodes
 from .protocol import Cell
+from .requests import answered
 from .routed import AskingCall, Unsent
 from .store import Command, Found, Get, Reply, keys_of
 from .wire import Failure, fail, unavailable
@@ -223,13 +224,18 @@ class CallTrip(Trip[list[Reply]]):
                 return
             for at, reply in zip(due, part.result(), strict=True):
                 self._replies[at] = reply
-                if isinstance(self._replies[at], Exception):
+                if not self._is_answered(at):
                     left.append(at)
         self._due = sorted(left)
         if left:
             self._follow()
+        elif any(isinstance(reply, Exception) for reply in self._replies):
+            self.fail(partial(CacheFull, self._replies))
         else:
             self.future.set_result(self._replies)
+
+    def _is_answered(self, at: int) -> bool:
+        return answered(self._commands[at], self._replies[at])
 
     def _lost(self, failure: BaseException) -> None:
         """Try anew once, if nothing that was due has run; a node may have been found again just now."""
@@ -241,7 +247,7 @@ class CallTrip(Trip[list[Reply]]):
                 if part.exception() is None:
                     for at, reply in zip(due, part.result(), strict=True):
                         self._replies[at] = reply
-            self._due = [at for at in self._due if at not in done or isinstance(self._replies[at], Exception)]
+            self._due = [at for at in self._due if at not in done or not self._is_answered(at)]
             self._nodes.wait(self, fresh=True)
         elif isinstance(failure, Unsent):
             self.fail(partial(unavailable, failure.__cause__ or failure))

@@ -16,7 +16,7 @@ from redis.asyncio import Redis, RedisCluster
 from ..cache.cache import Cache, resolve
 from ..cache.reads import Ask, Loaded, miss
 from ..db import defaults
-from ..errors import CacheUnavailable, InputError, ValueRefused
+from ..errors import CacheFull, CacheUnavailable, InputError, ValueRefused
 from .counts import SmartStats
 from .entries import Entries, value_of
 from .names import Id, Names, check_namespace, check_prefix
@@ -115,6 +115,8 @@ class SmartCache:
                 done = await entries.put_if(kind, entry, payload, ttl_ms, absent=nx)
             else:
                 done = await entries.put(kind, {entry: payload}, ttl_ms)
+        except CacheFull as error:
+            return self._lacked(error)
         except CacheUnavailable as error:
             return self._failed(error, entry)
         self._count(sets=int(done))
@@ -138,6 +140,8 @@ class SmartCache:
         """Let a stored value live for *ttl* from now on; tell whether there is one."""
         try:
             return self._reached(await self._here().expire(kind, id, self._ttl_ms(ttl)))
+        except CacheFull as error:
+            return self._lacked(error)
         except CacheUnavailable as error:
             return self._failed(error)
 
@@ -173,6 +177,8 @@ class SmartCache:
         packed = {entries.names.entry(kind, id): self._packed(kind, id, value) for id, value in values.items()}
         try:
             done = await entries.put(kind, packed, ttl_ms)
+        except CacheFull as error:
+            return self._lacked(error)
         except CacheUnavailable as error:
             return self._failed(error, *packed)
         self._count(sets=len(packed) if done else 0)
@@ -226,6 +232,7 @@ class SmartCache:
             null_ttl_ms=ttl_ms,
             claim_ms=2 * wait_ms,
             wait_s=wait_ms / 1000,
+            wait_here_s=wait_ms / 1000,
         )
         return await miss(entries.cache, ask, found, loaded, given)
 
@@ -299,6 +306,10 @@ class SmartCache:
         if undelivered:
             self._here().cache.keep({*undelivered})
         return False
+
+    def _lacked(self, error: CacheFull) -> Literal[False]:
+        self._here().cache.lack(len(error.refused))
+        return self._reached(False)
 
     def _reached(self, answer: T) -> T:
         if self._away and not self._here().cache.undelivered:

@@ -129,10 +129,10 @@ class Aggregates(Besides[M, C, U, R]):
         async def load(may_store: bool) -> Loaded[list[dict[str, Any]]]:
             query = Query.of(_statement(grouping, computation, kept))
             given = {**asked.params, **kept.params_of(_HAVING), **limited(limit)}
-            rows, fresh = await self._fetch(sources, query, given, lambda row: _finished(row, grouping, computation))
+            rows, refusal = await self._fetch(sources, query, given, lambda row: _finished(row, grouping, computation))
             answer = [dict(zip(names, row, strict=True)) for row in rows]
-            if not may_store or not fresh or len(rows) > MOST_KEPT:
-                return refused(answer, "its snapshot may not fill, or it is long")
+            if not may_store or refusal or len(rows) > MOST_KEPT:
+                return refused(answer, refusal or "not asked for, or it is long")
             return Loaded(answer, texts.dump(rows, columns), "not_round_trip")
 
         def decode(raw: bytes) -> list[dict[str, Any]]:

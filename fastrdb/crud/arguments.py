@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..cache.cache import Cache
 from ..db.sessions import Database, Place, SessionFactory
+from ..errors import InputError
 from ..filters import Filter
 from .keyspace import Keyspace
 from .options import ReadOptions
@@ -32,6 +33,16 @@ UNSET: Final = Unset.UNSET
 MaybeRedis: TypeAlias = "Redis | RedisCluster | Cache | Unset | None"
 MaybeDatabase: TypeAlias = "Database | None"
 Filters: TypeAlias = "Mapping[str, Any] | Sequence[Mapping[str, Any]] | None"
+
+
+def check_missing(missing: object, choices: Sequence[str]) -> None:
+    """Refuse a ``missing=`` that means nothing.
+
+    Raises:
+        InputError: It is none of *choices*.
+    """
+    if missing not in choices:
+        raise InputError(f"missing: {missing!r}; pass one of {', '.join(map(repr, choices))}")
 
 
 @dataclass(frozen=True, slots=True)

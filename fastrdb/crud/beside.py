@@ -57,7 +57,9 @@ class Besides(Reading[M, C, U, R]):
             scope, listed = keys.lasting_scope(given), None
         else:
             scope, listed = keys.scope(given, self._depends(asked.tables | beside.tables, keys.prefix)), keys.listed
-        return await self._read(sources, entry, scope, load, decode, listed=listed, life_ms=beside.life_ms)
+        return await self._read(
+            sources, entry, scope, load, decode, listed=listed, life_ms=beside.life_ms, options=asked.options
+        )
 
     def _attributes_read(self, names: Iterable[str]) -> tuple[frozenset[str], str | None]:
         """Tell which other tables these attributes read, and why their values may not be cached, if so."""

@@ -9,12 +9,12 @@ from sqlalchemy import Connection, Row, insert
 from sqlalchemy.orm import Session
 
 from ..db.sessions import place_of
-from ..errors import UnsupportedModel
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
 from .arrays import Batch, insert_of_arrays, takes_arrays
 from .copying import copy_into
 from .core import C, M, R, U
+from .insertions import Insertions, vanished
 from .items import Items, listed_items
 from .progress import Progress, Sent
 from .savepoint import all_or_none
@@ -22,7 +22,7 @@ from .statements import Creation, Returned, build_creation
 from .writing import Done, Written
 
 
-class Bulk(Items[M, C, U, R]):
+class Bulk(Items[M, C, U, R], Insertions[M, C, U, R]):
     """The insertion of many rows."""
 
     @overload
@@ -103,7 +103,7 @@ class Bulk(Items[M, C, U, R]):
             creation = self._creation() if returning else self._bare_creation()
             with all_or_none(connection, place_of(connection, sources.place)):
                 if returning or count <= MAX_CELLS or self._dropped_columns:
-                    created = self._insert(connection, batches, creation, progress)
+                    created = self._insert(connection, batches, creation, Sent(progress))
                     written = self._written_rows(sources, created, creation.returned)
                 else:
                     self._pour(connection, batches, progress)
@@ -125,38 +125,7 @@ class Bulk(Items[M, C, U, R]):
         found: Creation = self._kept(("create bare", images), lambda: build_creation(self._model, (), images))
         return found
 
-    # -- with rows that come back
-
-    def _insert(
-        self, connection: Connection, batches: Sequence[Batch], creation: Creation, progress: Progress | None
-    ) -> list[Row[Any]]:
-        """Insert all rows, and give them in their order."""
-        sent = Sent(progress)
-        if len(batches) == 1:
-            return self._insert_batch(connection, batches[0], creation, sent)
-        found: dict[int, Row[Any]] = {}
-        for batch in batches:
-            found.update(zip(batch.indexes, self._insert_batch(connection, batch, creation, sent), strict=True))
-        return [found[index] for index in range(len(found))]
-
-    def _insert_batch(self, connection: Connection, batch: Batch, creation: Creation, sent: Sent) -> list[Row[Any]]:
-        table, keys, columns = self._model.table, tuple(batch.columns), creation.returned.columns
-        shape = ("arrays", keys, creation.images, len(columns))
-        arrays = None
-        if takes_arrays(connection.dialect):
-            arrays = self._kept(shape, lambda: insert_of_arrays(table, keys, columns))
-        values = insert(table).returning(*columns, sort_by_parameter_order=True)
-        found: list[Row[Any]] = []
-        for part in sent.cut(batch, limited=arrays is not None):
-            if arrays is not None:
-                found += connection.execute(arrays, part.arrays()).fetchall()
-            else:
-                found += connection.execute(values, part.rows()).fetchall()
-        if len(found) != len(batch.indexes):
-            raise UnsupportedModel(self._model.name, _VANISHED)
-        return found
-
-    # -- without
+    # -- rows that need not come back
 
     def _pour(self, connection: Connection, batches: Sequence[Batch], progress: Progress | None) -> None:
         """Insert rows that need not come back."""
@@ -169,7 +138,7 @@ class Bulk(Items[M, C, U, R]):
         if (copy := copy_into(connection, table, keys)) is not None:
             written = sum(copy.send(connection, part) for part in sent.cut(batch))
             if written != len(batch.indexes):
-                raise UnsupportedModel(self._model.name, _VANISHED)
+                raise vanished(self._model)
             return
         arrays = None
         if takes_arrays(connection.dialect):
@@ -188,6 +157,3 @@ class Bulk(Items[M, C, U, R]):
         written.everything = not few
         written.change = self._hooks.change("create", ((None, returned.image(row)) for row in rows))
         return written
-
-
-_VANISHED = "a trigger of its table lets rows vanish; create them one by one"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar, cast, overload
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args, overload
 
 from sqlalchemy import ARRAY, ColumnElement, Row, any_, bindparam, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,10 +12,10 @@ from sqlalchemy.types import TypeEngine
 
 from ..cache.many import Missing, look, miss_many
 from ..cache.reads import NULL, Ask, Loaded, hit
-from ..errors import InputError, MultipleFound, RowsNotFound, UsageError
+from ..errors import InputError, MultipleFound, RowsNotFound
 from ..filters import MAX_VALUES, unrounded
 from ..writes.templates import table_keys
-from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
+from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset, check_missing
 from .arrays import item_type
 from .core import C, M, R, U
 from .execution import Query
@@ -28,7 +28,6 @@ from .rows import Rows, Spot
 T = TypeVar("T")
 
 OnMissing = Literal["skip", "none", "raise"]
-_MISSING = ("skip", "none", "raise")
 _MISSING_FIX = "pass missing='skip' or 'none', or leave them out"
 _KEYS = "fastrdb_keys"
 _AT_ONCE = 1_000  # rows that are validated without a look at anything else
@@ -62,6 +61,7 @@ class ByKeys(Rows[M, C, U, R]):
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
         options: ReadOptions | None = None,
+        **whose: Any,
     ) -> list[R]: ...
 
     @overload
@@ -75,6 +75,7 @@ class ByKeys(Rows[M, C, U, R]):
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
         options: ReadOptions | None = None,
+        **whose: Any,
     ) -> list[R | None]: ...
 
     async def get_by_keys(
@@ -87,6 +88,7 @@ class ByKeys(Rows[M, C, U, R]):
         where: ColumnElement[bool] | None = None,
         filters: Filters = None,
         options: ReadOptions | None = None,
+        **whose: Any,
     ) -> list[R] | list[R | None]:
         """Give the rows with these keys, in the order of the keys: those that are cached in shared round trips.
 
@@ -99,20 +101,23 @@ class ByKeys(Rows[M, C, U, R]):
                 field, else of the primary key. A key that is given twice gives its row twice, as one object.
             missing: What becomes of a key without a row: ``"skip"`` leaves it out, ``"none"`` gives ``None`` in its
                 place, ``"raise"`` raises.
+            **whose: The tenant, where rows belong to tenants; no other field.
 
         Raises:
             RowsNotFound: Rows are missing, and *missing* is ``"raise"``; names all of their keys.
             MultipleFound: Several rows have one of the keys.
-            UsageError: The keys are of several kinds, or *missing* is none of the three.
+            UsageError: The keys are of several kinds; or another keyword than the tenant's was given.
+            TenantRequired, TenantMismatch: As in ``get``.
+            InputError: *missing* is none of the three.
             UnknownField, MissingKeyField, ValueRefused: A key is wrong.
         """
-        if missing not in _MISSING:
-            raise UsageError(f"missing: {missing!r}; pass one of {', '.join(map(repr, _MISSING))}")
+        check_missing(missing, get_args(OnMissing))
         besides = (self._tenancy.field,) if self._tenancy is not None else ()
         named = named_keys(self._model, self._keyed.rows, keys, besides)
         if isinstance(options, ReadOptions) and options.search:
             raise InputError("options: search goes with lists; rows that are named by keys take filters=")
-        asked = self._asked({}, filters, where, options)
+        asked = self._asked(self._for_whom("get_by_keys", whose), filters, where, options)
+        self._refuse_stale(asked)
         sources = await self._asked_sources(db, redis, asked.tables)
         if not named.wanted:
             return []
@@ -132,7 +137,7 @@ class ByKeys(Rows[M, C, U, R]):
     ) -> list[R | None]:
         """Give the row of each key, or ``None``."""
         cache, space = sources.cache, sources.space
-        tenant = self._tenancy.told({}) if self._tenancy is not None else {}
+        tenant = self._whose(asked)
         keys = space.row({**tenant, **named.wanted[0]}) if space is not None else None
 
         async def load(numbers: Sequence[int], may_store: bool) -> list[Loaded[R | None]]:
@@ -228,7 +233,7 @@ class ByKeys(Rows[M, C, U, R]):
         answers: list[Loaded[R | None]] = []
         for start in range(0, len(numbers), most):
             part = numbers[start : start + most]
-            rows, fresh = await self._fetch_by_keys(sources, named, asked, part)
+            rows, refusal = await self._fetch_by_keys(sources, named, asked, part)
             by_ident: dict[Ident | None, list[Fetched]] = {}
             for row in rows:
                 by_ident.setdefault(row.ident, []).append(row)
@@ -242,7 +247,7 @@ class ByKeys(Rows[M, C, U, R]):
                     raise MultipleFound(self._model.name, named.wanted[number])
                 response, hidden, _ = found[0] if found else (None, None, None)
                 if may_store and keys is not None:
-                    answers.append(self._loaded(response, hidden, keys, spots[number][2], fresh=fresh))
+                    answers.append(self._loaded(response, hidden, keys, spots[number][2], refusal))
                 else:
                     answers.append(refused(response, "not asked for"))
         return answers
@@ -284,13 +289,15 @@ class ByKeys(Rows[M, C, U, R]):
         number: int,
         may_store: bool,
     ) -> Loaded[R | None]:
-        one = self._asked(named.wanted[number], asked.given.get("filters"), asked.where, asked.options)
+        one = self._asked(
+            {**self._whose(asked), **named.wanted[number]}, asked.given.get("filters"), asked.where, asked.options
+        )
         entry = spots[number][2] if spots else b""
         return await self._load_row(sources, one, keys, entry, may_store=may_store and bool(spots))
 
     async def _fetch_by_keys(
         self, sources: Sources, named: Keys, asked: Asked, numbers: Sequence[int]
-    ) -> tuple[list[Fetched], bool]:
+    ) -> tuple[list[Fetched], str]:
         names, dialect = named.names, sources.place.dialect
         columns = [self._model.columns[name] for name in names]
 
@@ -305,8 +312,7 @@ class ByKeys(Rows[M, C, U, R]):
         rows = [tuple(named.wanted[number].values()) for number in numbers]
         given = rows if len(names) > 1 else [row[0] for row in rows]
         parameters = {**asked.params, _KEYS: given}
-        found, fresh = await self._fetch(sources, query, parameters, self._builder(names))
-        return found, fresh
+        return await self._fetch(sources, query, parameters, self._builder(names))
 
     def _builder(self, names: tuple[str, ...]) -> Callable[[Row[Any]], Fetched]:
         first = (1 if self._responses.by_entity else len(self._responses.columns)) + len(self._hidden)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 from sqlalchemy import ColumnElement, Connection, Executable, Row
@@ -20,6 +20,8 @@ from .options import ReadOptions
 from .policies import Marking
 from .statements import Change, Creation, build_change, build_creation, setting
 from .writing import Done
+
+T = TypeVar("T")
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -125,14 +127,23 @@ class Changes(Links[M, C, U, R]):
             EmptyInput: No filter was given.
             ForeignKeyViolation: Another row refers to it.
         """
-        sources = await self._asked_sources(db, redis)
-        asked = self._criterion(key, filters, where)
-        sources = self._widened(sources, asked.tables)
+        await self._write_one(db, redis, commit, self._criterion(key, filters, where), self._remove)
 
-        def statements(connection: Connection, session: Session) -> Done[None]:
-            return self._remove(connection, session, sources, asked)
+    async def _write_one(
+        self,
+        db: MaybeDatabase,
+        redis: MaybeRedis,
+        commit: bool | None,
+        asked: Asked,
+        work: Callable[[Connection, Session, Sources, Asked], Done[T]],
+    ) -> T:
+        """Do to the row that is asked for what takes no values, and give the answer."""
+        sources = self._widened(await self._asked_sources(db, redis), asked.tables)
 
-        await self._writer(sources, commit).run(sources.db, statements)
+        def statements(connection: Connection, session: Session) -> Done[T]:
+            return work(connection, session, sources, asked)
+
+        return await self._writer(sources, commit).run(sources.db, statements)
 
     # -- values
 

@@ -23,12 +23,14 @@ class Parent(NamedTuple):
         value: Its value, as the column has it.
         column: The column of the parent that it equals.
         name: What the parent is called in errors.
+        whose: The tenant of both, as the keywords of a call would say it; nothing where there is none.
     """
 
     field: str
     value: Any
     column: Column[Any]
     name: str
+    whose: Mapping[str, Any]
 
 
 class Item(NamedTuple):

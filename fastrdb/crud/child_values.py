@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Column, ForeignKey
 from sqlalchemy.exc import NoReferencedTableError
 
-from ..errors import EmptyInput, InputError, KeyMismatch, UsageError, ValueRefused
+from ..errors import EmptyInput, InputError, KeyMismatch, TenantMismatch, UsageError, ValueRefused
 from .arguments import UNSET, Unset
 from .changes import Changes
 from .child_items import Item, Parent, Sorted, by_lists, by_sign, fields_of, listed, validated
@@ -32,7 +32,7 @@ class ChildUpdate(NamedTuple):
 class ChildValues(Changes[M, C, U, R]):
     """How the writes of children read their arguments."""
 
-    def _parent(self, fk_field: str | Unset, fk_value: Any) -> Parent:
+    def _parent(self, fk_field: str | Unset, fk_value: Any, whose: Mapping[str, Any]) -> Parent:
         tables = len(self._model.table.metadata.tables)  # the parent may be defined later
         keys: dict[str, Column[Any]] = self._kept(("foreign keys", tables), self._foreign_keys)
         if not isinstance(fk_field, str) or fk_field not in keys:
@@ -41,12 +41,12 @@ class ChildValues(Changes[M, C, U, R]):
         value = None if fk_value is UNSET else self._coerced(fk_field, fk_value)
         if value is None:
             raise ValueRefused(fk_field, "the key of the parent, as fk_value", fk_value)
-        if self._tenancy is not None:
-            self._tenancy.told({})  # nobody says it: that is wrong with the call, not with its items
+        if fk_field in whose and self._coerced(fk_field, whose[fk_field]) != value:
+            raise TenantMismatch(fk_field, fk_value, whose[fk_field])
         column = keys[fk_field]
         mappers = self._model.mapper.registry.mappers
         name = next((m.class_.__name__ for m in mappers if m.local_table is column.table), column.table.fullname)
-        return Parent(fk_field, value, column, name)
+        return Parent(fk_field, value, column, name, whose)
 
     def _foreign_keys(self) -> dict[str, Column[Any]]:
         """Give the attributes that refer to one column of another table, or of the same one, and that column."""
@@ -86,7 +86,8 @@ class ChildValues(Changes[M, C, U, R]):
         sent = {name: value for name, value in self._sent(given).items() if name != key}
         self._compare_parent(sent, parent)
         values = {name: self._coerced(name, value) for name, value in sent.items()}
-        return self._completed({**values, parent.field: parent.value})
+        tenant = self._tenancy.named(parent.whose) if self._tenancy is not None else None
+        return self._completed({**values, parent.field: parent.value}, tenant)
 
     def _own_fields(self, given: Any, parent: Parent) -> dict[str, Any]:
         """Give the fields of an item without that of the parent, which may be there if it is the same."""
@@ -111,7 +112,7 @@ class ChildValues(Changes[M, C, U, R]):
             fields = {name: value for name, value in fields.items() if name in known or name not in key}
             if schema is not None and parent.field in known and schema.model_fields[parent.field].is_required():
                 fields[parent.field] = parent.value
-            values = self._update_values(validated(schema, "update", fields, self._model.name))
+            values = self._update_values(validated(schema, "update", fields, self._model.name), parent.whose)
             for name in (*key, parent.field):
                 values.pop(name, None)
             seen = self._seen_version(key, values)

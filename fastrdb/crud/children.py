@@ -7,19 +7,21 @@ from contextlib import suppress
 from typing import Any, Generic, NamedTuple
 
 from pydantic import BaseModel
-from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_
+from sqlalchemy import Connection, Row, bindparam, select, tuple_
 from sqlalchemy.orm import Session
 
 from ..db.servers import family
 from ..db.sessions import place_of
-from ..errors import Conflict, EmptyInput, MultipleFound, NotFound, SessionRefused, UnsupportedModel
+from ..errors import Conflict, EmptyInput, MultipleFound, NotFound, SessionRefused
 from .arguments import UNSET, Asked, MaybeDatabase, MaybeRedis, Sources, Unset
 from .arrays import Batch
 from .child_items import Parent, in_turn, listed, of_all
 from .child_values import ChildUpdate, ChildValues
 from .committed import told_together
 from .core import C, M, R, U
+from .insertions import Insertions, vanished
 from .items import alike
+from .progress import Sent
 from .savepoint import all_or_none
 from .statements import locking
 from .writing import Done, Written
@@ -41,7 +43,7 @@ class ChildrenChange(NamedTuple, Generic[R]):
     deleted: int
 
 
-class Children(ChildValues[M, C, U, R]):
+class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
     """The writes of all children of one parent, on the crud of the children."""
 
     async def create_by_foreign_key(
@@ -53,6 +55,7 @@ class Children(ChildValues[M, C, U, R]):
         data: Sequence[C | Mapping[str, Any]] | Unset = UNSET,
         *,
         commit: bool | None = None,
+        **whose: Any,
     ) -> list[R]:
         """Insert children of a parent, all or none, and give them as the database has them, in the order of *data*.
 
@@ -61,6 +64,7 @@ class Children(ChildValues[M, C, U, R]):
             fk_field: The attribute that refers to the parent: a foreign key of one column.
             fk_value: Its value; the items may leave it out.
             data: Create schemas, or dicts that the create schema takes; at least one.
+            **whose: The tenant, as in ``create``, where rows belong to tenants; no other field.
 
         Raises:
             EmptyInput: *data* is empty.
@@ -70,7 +74,8 @@ class Children(ChildValues[M, C, U, R]):
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused one of them.
             SessionRefused: *db* commits each statement by itself.
         """
-        parent, items = self._parent(fk_field, fk_value), listed("data", data)
+        parent = self._parent(fk_field, fk_value, self._for_whom("create_by_foreign_key", whose))
+        items = listed("data", data)
         if not items:
             raise EmptyInput("data", "pass at least one child, or do not call create_by_foreign_key")
         rows = of_all("data", items, lambda item: self._child_values(item.given, parent, numbered=False))
@@ -89,6 +94,7 @@ class Children(ChildValues[M, C, U, R]):
         update: Sequence[U | BaseModel | Mapping[str, Any]] = (),
         delete: Sequence[Any] = (),
         commit: bool | None = None,
+        **whose: Any,
     ) -> ChildrenChange[R]:
         """Delete, change and create children of a parent, in this order, all or nothing.
 
@@ -100,6 +106,7 @@ class Children(ChildValues[M, C, U, R]):
             create, update, delete: Instead of *data*, and for any other kind of key: items to create; items to change,
                 which carry their key; keys to delete, as values, or as tuples or dicts where the key has several
                 columns.
+            **whose: As in ``create_by_foreign_key``.
 
         Raises:
             NotFound: There is no such parent, or some rows are not its children: it names them. Nothing is written.
@@ -108,7 +115,7 @@ class Children(ChildValues[M, C, U, R]):
             InputError, BatchRefused, SessionRefused: As in ``create_by_foreign_key``.
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused a row.
         """
-        parent = self._parent(fk_field, fk_value)
+        parent = self._parent(fk_field, fk_value, self._for_whom("update_by_foreign_key", whose))
         asked_for = self._sorted(data, create, update, delete)
         numbered = data is not UNSET
         updating = self._updating(parent, asked_for)
@@ -130,18 +137,19 @@ class Children(ChildValues[M, C, U, R]):
         fk_value: Any = UNSET,
         *,
         commit: bool | None = None,
+        **whose: Any,
     ) -> int:
         """Delete all children of a parent, and tell how many there were. The parent need not exist any more.
 
         Args:
-            db, redis, fk_field, fk_value, commit: As in ``create_by_foreign_key``.
+            db, redis, fk_field, fk_value, commit, **whose: As in ``create_by_foreign_key``.
 
         Raises:
             InputError: *fk_field* is no foreign key of one column.
             ForeignKeyViolation: Another row refers to one of them; nothing is deleted.
             SessionRefused: *db* commits each statement by itself.
         """
-        parent = self._parent(fk_field, fk_value)
+        parent = self._parent(fk_field, fk_value, self._for_whom("delete_by_foreign_key", whose))
         sources = await self._asked_sources(db, redis)
 
         def statements(connection: Connection, session: Session) -> Done[int]:
@@ -174,11 +182,12 @@ class Children(ChildValues[M, C, U, R]):
             self._check_links_of_rows(connection, rows, known=parent.field)
             found = self._locked_children(connection, parent, [*(each.key for each in updates), *deletes])
             self._compare_versions(found, updates)
+            creation = self._creation()
             with all_or_none(connection, place_of(connection, sources.place)):
                 gone = self._delete_children(connection, session, sources, parent, deletes)
                 changed, written = self._update_children(connection, session, sources, parent, updates)
-                made = self._insert_children(connection, rows)
-                images = [self._creation().returned.image(row) for row in made]
+                made = self._insert(connection, self._child_batches(rows), creation, Sent(None))
+                images = list(map(creation.returned.image, made))
                 updated = self._answers(connection, [row for row, _ in changed], (image for _, image in changed))
                 created = self._answers(connection, made, images)
             new = self._written(sources, images, None)
@@ -197,7 +206,7 @@ class Children(ChildValues[M, C, U, R]):
 
     def _require_parent(self, connection: Connection, parent: Parent) -> None:
         column = parent.column
-        conditions, parameters = self._visible(column.table)
+        conditions, parameters = self._visible(column.table, parent.whose)
         named = column == bindparam("fastrdb_parent", type_=column.type)
         statement = select(column).where(named, *conditions).limit(1)
         if family(connection.dialect) == "mysql":  # not from a snapshot that may be older than the parent
@@ -228,7 +237,7 @@ class Children(ChildValues[M, C, U, R]):
         self, connection: Connection, parent: Parent, keys: Sequence[Mapping[str, Any]] | None
     ) -> list[dict[str, Any]]:
         columns = [self._model.columns[name] for name in self._model.primary_key]
-        asked = self._asked({parent.field: parent.value}, None, None)
+        asked = self._asked({**parent.whose, parent.field: parent.value}, None, None)
         conditions, given = self._conditions(asked), dict(asked.params)
         if keys is not None:
             named: Any = bindparam("fastrdb_keys", expanding=True)
@@ -252,7 +261,7 @@ class Children(ChildValues[M, C, U, R]):
 
     def _child(self, parent: Parent, key: Mapping[str, Any]) -> Asked:
         named = {name: key[name] for name in self._model.primary_key}
-        return self._criterion({**named, parent.field: parent.value}, None, None)
+        return self._criterion({**parent.whose, **named, parent.field: parent.value}, None, None)
 
     def _delete_children(
         self,
@@ -276,24 +285,19 @@ class Children(ChildValues[M, C, U, R]):
             try:
                 row, change, images = self._written_row(connection, session, self._child(parent, each.key), each.values)
             except (NotFound, MultipleFound) as error:  # they are locked
-                raise UnsupportedModel(
-                    self._model.name, "a trigger of its table lets rows vanish; change them one by one"
-                ) from error
+                raise vanished(self._model, "change") from error
             rows.append((row, images[0]))
             one = self._reaching(sources, change, images, None)
             one.change = self._hooks.change("update", [(images[-1], images[0])])
             written.append(one)
         return rows, written
 
-    def _insert_children(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Row[Any]]:
-        """Insert rows, and give them in their order; those that leave other columns to their defaults go apart."""
-        made: dict[int, Row[Any]] = {}
-        columns = self._creation().returned.columns
-        statement = insert(self._model.table).returning(*columns, sort_by_parameter_order=True)
-        for indexes, given in alike(rows) if rows else ():
-            batch = Batch(indexes, {self._model.columns[name].key: values for name, values in given.items()})
-            made.update(zip(indexes, connection.execute(statement, batch.rows()).fetchall(), strict=True))
-        return [made[index] for index in range(len(rows))]
+    def _child_batches(self, rows: Sequence[Mapping[str, Any]]) -> list[Batch]:
+        """Bring rows, by attributes, to columns; those that leave other columns to their defaults go apart."""
+        return [
+            Batch(indexes, {self._model.columns[name].key: values for name, values in given.items()})
+            for indexes, given in (alike(rows) if rows else ())
+        ]
 
 
 def _together(parts: Iterable[Written]) -> Written:

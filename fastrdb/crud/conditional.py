@@ -17,12 +17,15 @@ from ..errors import EmptyInput, InputError
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
 from .changes import Changes, schema_object
+from .committed import Image
 from .core import C, M, R, U
 from .statements import Change, set_clauses, setting
 from .upsert_statements import sqlite_lock
 from .writing import Done, Written
 
 _KEYS = 500  # of one SELECT
+TOLD = 10_000
+"""Rows that hooks are told one by one, at most: nobody knows how many a condition names, and all are kept in memory."""
 
 
 @dataclass(slots=True)
@@ -31,13 +34,29 @@ class Tally:
 
     Attributes:
         rows: How many rows.
-        images: Their images, before and after.
+        images: Their images, before and after, for the cache.
         unnamed: Rows were changed that the images do not name.
+        told: The images of each row before and after it, for hooks; ``None``: nobody is told, or not by rows.
     """
 
     rows: int = 0
     images: list[dict[str, Any]] = field(default_factory=list)
     unnamed: bool = False
+    told: list[tuple[Image, Image]] | None = None
+
+    @property
+    def most(self) -> int:
+        """How many more rows have to be looked at, to know whether they are few enough to be named."""
+        named = 0 if self.unnamed else MAX_CELLS + 1 - self.rows
+        return max(named, TOLD + 1 - self.rows if self.told is not None else 0)
+
+    def count(self, changed: int, looked_at: int) -> None:
+        """Note that rows were changed; of too many, or of others than were looked at, nobody is told one by one."""
+        self.rows += changed
+        certain = changed == looked_at  # else others were locked than were changed
+        self.unnamed |= not certain or self.rows > MAX_CELLS
+        if not certain or self.rows > TOLD:
+            self.told = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +177,9 @@ class Conditional(Changes[M, C, U, R]):
         def statements(connection: Connection, session: Session) -> Done[int]:
             self._check_links_of_rows(connection, [values] if values else [], asked)
             work = self._conditional_work(connection, asked, values)
-            named = sources.cache is not None and work.certain
-            tally = Tally(unnamed=not named or place_of(connection, sources.place).autocommit)
+            stays = work.certain and not place_of(connection, sources.place).autocommit
+            told = self._hooks and stays and not sources.place.bound
+            tally = Tally(unnamed=sources.cache is None or not stays, told=[] if told else None)
             if family(connection.dialect) == "sqlite":
                 connection.execute(sqlite_lock(self._model.table))
             for part in self._where_parts(connection, work, batch):
@@ -170,7 +190,7 @@ class Conditional(Changes[M, C, U, R]):
             written = self._written(sources, tally.images, None) if tally.rows else Written(nothing=True)
             if tally.rows:
                 written.everything |= tally.unnamed
-                written.change = self._hooks.change("delete" if values is None else "update", None)
+                written.change = self._hooks.change("delete" if values is None else "update", tally.told)
                 written.tables |= work.change.reached
             return Done(lambda: tally.rows, written)
 
@@ -226,25 +246,38 @@ class Conditional(Changes[M, C, U, R]):
                 update(self._model.table).where(*conditions).values(set_clauses(self._model, list(values), marks))
             )
             parameters = {**work.asked.params, **setting(values)}
-        changed = connection.execute(statement, parameters).rowcount
-        tally.rows += changed
-        tally.images += before
+        tally.count(connection.execute(statement, parameters).rowcount, len(before))
+        self._note_images(connection, work, before, tally)
+
+    def _note_images(self, connection: Connection, work: Work, before: list[dict[str, Any]], tally: Tally) -> None:
+        """Note the images of rows that were changed, as far as anybody wants them."""
+        keeps = work.all_images or not tally.unnamed
+        if not keeps:
+            tally.images = []
+            if tally.told is None:
+                return
+        after: Sequence[Image] = before if work.values is not None else [None] * len(before)
+        images = list(before)
         if work.values is not None and work.change.assigned & set(work.change.images):
-            tally.images += self._images_again(connection, work.change, before)
-        if changed != len(before) or tally.rows > MAX_CELLS:  # others were locked than were changed, or too many
-            tally.unnamed = True
-            tally.images = tally.images if work.all_images else []
+            after = again = self._images_again(connection, work.change, before)
+            images += again
+        if keeps:
+            tally.images += images
+        if len(after) != len(before):
+            tally.told = None
+        if tally.told is not None:
+            tally.told += zip(before, after, strict=True)
 
     def _look_at_matching(
         self, connection: Connection, work: Work, conditions: Sequence[ColumnElement[bool]], tally: Tally
     ) -> list[dict[str, Any]]:
         """Lock rows, and give their images, as far as they may be few enough to be named."""
-        if tally.unnamed and not work.all_images:
+        if not tally.most and not work.all_images:
             return []
         columns = self._image_parts(work.change.images)
         statement = select(*columns).where(*conditions)
         if not work.all_images:
-            statement = statement.limit(MAX_CELLS + 1 - tally.rows)
+            statement = statement.limit(tally.most)
         if family(connection.dialect) != "sqlite":
             statement = statement.with_for_update(of=self._model.table)
         rows = connection.execute(statement, work.asked.params).fetchall()
@@ -253,19 +286,40 @@ class Conditional(Changes[M, C, U, R]):
     def _images_again(
         self, connection: Connection, change: Change, images: Sequence[Mapping[str, Any]]
     ) -> list[dict[str, Any]]:
-        """Read the images of rows again, by primary key."""
-        keys = [tuple(image[name] for name in change.keys) for image in images]
-        rows = self._read_by_keys(connection, keys, self._image_parts(change.images))
-        return [dict(zip(change.images, row, strict=True)) for row in rows]
+        """Read the images of rows that are locked again, by primary key, in their order.
+
+        Those that are not there under their key any more are left out.
+        """
+
+        def key_of(image: Mapping[str, Any]) -> tuple[Any, ...]:
+            return tuple(image[name] for name in change.keys)
+
+        rows = self._read_by_keys(connection, list(map(key_of, images)), self._image_parts(change.images), locked=True)
+        again = [dict(zip(change.images, row, strict=True)) for row in rows]
+        by_key = {key_of(image): image for image in again}
+        return [by_key[key] for key in map(key_of, images) if key in by_key]
 
     def _read_by_keys(
-        self, connection: Connection, keys: Sequence[tuple[Any, ...]], columns: Sequence[ColumnElement[Any]]
+        self,
+        connection: Connection,
+        keys: Sequence[tuple[Any, ...]],
+        columns: Sequence[ColumnElement[Any]],
+        *,
+        locked: bool = False,
     ) -> Iterator[Any]:
+        """Read columns of rows.
+
+        Args:
+            locked: They are ours: MariaDB's snapshot may be older than one that an UPDATE left as it was.
+        """
         primary = list(self._model.table.primary_key.columns)
         for start in range(0, len(keys), _KEYS):
             some = keys[start : start + _KEYS]
             among = primary[0].in_([key[0] for key in some]) if len(primary) == 1 else tuple_(*primary).in_(some)
-            yield from connection.execute(select(*columns).where(among))
+            statement = select(*columns).where(among)
+            if locked and family(connection.dialect) == "mysql":
+                statement = statement.with_for_update()
+            yield from connection.execute(statement)
 
     def _image_parts(self, names: Sequence[str]) -> list[ColumnElement[Any]]:
         columns = {column.name: column for column in self._model.table.columns}

@@ -16,12 +16,13 @@ from typing_extensions import TypeVar
 from ..cache.cache import Cache
 from ..cache.cache import resolve as resolve_cache
 from ..cache.protocol import ALL_PARTS
+from ..db.replicas import ReadWrite
 from ..db.restrictions import Restrictions
 from ..db.restrictions import ask as ask_restrictions
 from ..db.sessions import Place, Places, SessionFactory
 from ..db.sessions import resolve as resolve_database
 from ..db.transactions import Transactions
-from ..errors import ConfigurationError, RedisRefused, TemplateError
+from ..errors import ConfigurationError, RedisRefused, SessionRefused, TemplateError, UsageError
 from ..filters import Analysis, analyse, reads_other_rows
 from ..keys import RESERVED, Pattern, Template, check_list_template, check_row_template, check_templates
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources
@@ -31,6 +32,7 @@ from .model import Model
 from .policies import DeletionFields, Policies, TenantField, policies_of
 from .response import Responses
 from .searching import checked_search
+from .sides import primary_of
 from .sight import NOT_ASKED, sight_of
 
 M = TypeVar("M", default=Any)
@@ -72,6 +74,7 @@ class Core(Generic[M, C, U, R]):
         tenant: TenantField = None,
         soft_delete: DeletionFields = None,
         search: Sequence[str] = (),
+        max_stale: float | timedelta | None = None,
     ) -> None:
         """Build a crud; everything that can be checked is checked here.
 
@@ -99,6 +102,8 @@ class Core(Generic[M, C, U, R]):
                 ``deleted_at`` of a model with ``SoftDeleteMixin``. A nullable datetime has a value in deleted rows; a
                 truth value has its default in all others. ``False``: ``delete`` deletes.
             search: Columns of text that ``ReadOptions(search=…)`` looks into; ``"country.name"`` is of a related row.
+            max_stale: Seconds, or a timedelta: the last values are kept in the process for so long, and reads that say
+                ``ReadOptions(max_stale=…)`` may get them; all others are as strict as ever. ``None``: none may.
 
         Raises:
             TemplateError: A template or the pattern cannot work.
@@ -114,17 +119,22 @@ class Core(Generic[M, C, U, R]):
         self._db, self._redis, self._commit = db, redis, commit
         self._hooks = Hooks(model, self._model.attribute_of)
         self._max_limit = _positive("max_limit", max_limit)
+        self._max_stale_s = _milliseconds("max_stale", max_stale, 1) / 1_000 if max_stale is not None else None
         self._search = checked_search(self._model, search)
         self._triggers = triggers
         self._touches = tuple(Model(other).table for other in touches)
         tables, self._uncacheable = self._shown(depends_on)
         self._layout = self._checked_layout(pattern, list_pattern, exp, invalidate_pattern_prefix, negative_exp, tables)
+        self._tables = frozenset([self._model.table.fullname, *tables])
+        self._begin()
+
+    def _begin(self) -> None:
+        """Find out what follows from all that was given, and remember nothing yet of any call."""
         self._keyed = self._layout  # what reads use of it
         self._spaces: dict[str, Keyspace] = {}
         self._places = Places()
         self._last: tuple[async_sessionmaker[Any], dict[str, Any], Sources] | None = None
         self._restrictions: WeakKeyDictionary[Transactions, Restrictions] = WeakKeyDictionary()
-        self._tables = frozenset([self._model.table.fullname, *tables])
         self._statements: dict[object, Any] = {}
         self._hidden = self._hidden_columns()
         self._filled = frozenset(name for name, column in self._model.columns.items() if self._is_filled(name, column))
@@ -232,6 +242,19 @@ class Core(Generic[M, C, U, R]):
         """Give the keywords of a call with its tenant among them, where rows belong to tenants."""
         return keywords if self._tenancy is None else self._tenancy.told(keywords)
 
+    def _for_whom(self, method: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
+        """Give the tenant for whom a call works that takes no fields, as a keyword; nothing where there is none.
+
+        Raises:
+            UsageError: Another keyword than the tenant's was given.
+        """
+        field = self._tenancy.field if self._tenancy is not None else None
+        unknown = [name for name in keywords if name != field]
+        if unknown:
+            besides = f"; of the fields it takes {field} alone" if field is not None else ""
+            raise UsageError(f"{method}: {unknown[0]!r} is no argument of it{besides}")
+        return self._tenancy.told(keywords) if self._tenancy is not None else {}
+
     def _tenant_in(self, key: Mapping[str, Any]) -> dict[str, Any]:
         """Give the tenant that the keywords of a call name, if they do."""
         field = self._tenancy.field if self._tenancy is not None else None
@@ -265,7 +288,9 @@ class Core(Generic[M, C, U, R]):
         return found
 
     def _place(self, db: AsyncSession | SessionFactory, cache: Cache | None) -> Place:
-        place = self._places.of(db, self._model.mapper)
+        place = self._places.of(primary_of(db), self._model.mapper)
+        if isinstance(db, ReadWrite) and place.dialect != "postgresql":
+            raise SessionRefused("db: ReadWrite is for PostgreSQL; pass the factory that writes alone")
         if cache is not None and not place.private:
             cache.exclude_others(place.identity)
         return place

@@ -47,8 +47,9 @@ class Counting(Besides[M, C, U, R]):
 
         async def load(may_store: bool) -> Loaded[int]:
             query: Query = self._kept(("count", asked.shape), build) if asked.where is None else build()
-            rows, fresh = await self._fetch(sources, query, asked.params, tuple)
+            rows, refusal = await self._fetch(sources, query, asked.params, tuple)
             total: int = rows[0][0]
-            return Loaded(total, b"%d" % total) if may_store and fresh else refused(total, "its snapshot may not fill")
+            stored = may_store and not refusal
+            return Loaded(total, b"%d" % total) if stored else refused(total, refusal or "not asked for")
 
         return await self._beside(sources, asked, kept, load, int)

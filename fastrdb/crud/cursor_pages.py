@@ -15,11 +15,12 @@ from ..errors import CursorRefused
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
 from .core import C, M, R, U
 from .cursors import Position, decode, digest, encode, is_finite
-from .execution import Query, opened
+from .execution import Query
 from .keyset import Segment, compared, parameters, segments, walked
 from .lists import Lists
 from .options import ReadOptions
 from .ordering import OrderBy, Sorting, Term, sorting_of
+from .sides import opened
 
 T = TypeVar("T", default=Any)
 
@@ -132,6 +133,7 @@ class CursorPages(Lists[M, C, U, R]):
         sorting = sorting_of(self._model, order_by, ascending)
         asked = self._asked(keywords, filters, where, options)
         self._refuse_lock(asked)
+        self._refuse_stale(asked)
         _, tables = self._list_reads(asked, sorting)
         uncached = redis is UNSET and self._redis is UNSET
         sources = await self._asked_sources(db, None if uncached else redis, tables)
@@ -166,8 +168,8 @@ class CursorPages(Lists[M, C, U, R]):
         values = parameters(walk.position.values) if walk.position is not None else {}
         found: list[tuple[R, Row[Any]]] = []
         try:
-            async with opened(sources.db) as session:
-                sources = sources._replace(db=session)
+            async with opened(sources.db, sources.place, self._model.mapper) as side:
+                sources = sources._replace(db=side.session, place=side.place)
                 for query in queries:
                     given = {**walk.asked.params, **values, "fastrdb_limit": limit - len(found)}
                     rows, _ = await self._fetch(sources, query, given, self._built)

@@ -13,10 +13,10 @@ from ..db.sessions import place_of
 from ..errors import BatchRefused, RefusedRow
 from ..writes.reach import reached_by_delete, reached_by_update
 from ..writes.touched import MAX_CELLS
-from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
+from .arguments import UNSET, Asked, MaybeDatabase, MaybeRedis, Sources, Unset, check_missing
 from .core import C, M, R, U
 from .items import listed_items
-from .keyed import PARAMETERS, Keyed, Locked, Missing, WhereField, check_missing_argument, in_parts, named_by
+from .keyed import MISSING, PARAMETERS, Keyed, Locked, Missing, WhereField, in_parts, named_by
 from .progress import Progress, Sent
 from .savepoint import all_or_none
 from .statements import set_clauses
@@ -38,6 +38,7 @@ class Deletions(Keyed[M, C, U, R]):
         missing: Missing = "raise",
         progress: Progress | None = None,
         commit: bool | None = None,
+        **whose: Any,
     ) -> list[K]:
         """Delete the rows with these keys, all or none, and give the keys of those that there were.
 
@@ -47,6 +48,7 @@ class Deletions(Keyed[M, C, U, R]):
             where_field: The attributes of a unique key that *keys* are values of; by default the primary key.
             missing: ``"skip"``: keys that name no row are left out of the answer.
             progress: As in ``create_multi``.
+            **whose: The tenant, as in ``create``, where rows belong to tenants; no other field.
 
         Raises:
             EmptyInput: *keys* is empty.
@@ -54,8 +56,9 @@ class Deletions(Keyed[M, C, U, R]):
             RowsNotFound: Some name no row; it names each of them, and nothing is deleted.
             ForeignKeyViolation: Another row refers to one of them.
         """
+        check_missing(missing, MISSING)
         sources = await self._asked_sources(db, redis)
-        check_missing_argument(missing)
+        asked = self._asked(self._for_whom("delete_multi", whose), None, None)
         fields, refused = self._key_fields(where_field), list[RefusedRow]()
         given: dict[int, K] = dict(enumerate(listed_items(keys, "keys", "delete_multi")))
         wanted = self._keys(fields, given, refused)
@@ -64,9 +67,9 @@ class Deletions(Keyed[M, C, U, R]):
 
         def statements(connection: Connection, session: Session) -> Done[list[K]]:
             with all_or_none(connection, place_of(connection, sources.place)):
-                found = self._locked(connection, fields, wanted)
+                found = self._locked(connection, asked, fields, wanted)
                 self._check_missing(given, found.rows, missing)
-                gone = self._delete_rows(connection, found, Sent(progress))
+                gone = self._delete_rows(connection, asked, found, Sent(progress))
                 self._check_missing(given, gone, missing)
             if session.identity_map:
                 for index in gone:
@@ -75,10 +78,10 @@ class Deletions(Keyed[M, C, U, R]):
 
         return await self._writer(sources, commit).run(sources.db, statements)
 
-    def _delete_rows(self, connection: Connection, found: Locked, sent: Sent) -> list[int]:
+    def _delete_rows(self, connection: Connection, asked: Asked, found: Locked, sent: Sent) -> list[int]:
         """Delete rows that are locked, and name those that were still there: where nothing is locked, some may not."""
         keys = tuple(self._model.table.primary_key.columns)
-        conditions = self._conditions(asked := self._asked({}, None, None))
+        conditions = self._conditions(asked)
         dialect = family(connection.dialect)
         gone: set[int] = set()
         for part in in_parts(zip(found.keys, found.rows, strict=True), PARAMETERS // len(keys)):

@@ -65,10 +65,10 @@ class Distinct(Besides[M, C, U, R]):
         async def load(may_store: bool) -> Loaded[list[Any]]:
             shape = ("distinct", name, bool(ascending), limit is not None, asked.shape)
             query: Query = self._kept(shape, build) if asked.where is None else build()
-            rows, fresh = await self._fetch(sources, query, {**asked.params, **parameters}, lambda row: row[:1])
+            rows, refusal = await self._fetch(sources, query, {**asked.params, **parameters}, lambda row: row[:1])
             answer = [row[0] for row in rows]
-            if not may_store or not fresh or len(rows) > MOST_KEPT:
-                return refused(answer, "its snapshot may not fill, or it is long")
+            if not may_store or refusal or len(rows) > MOST_KEPT:
+                return refused(answer, refusal or "not asked for, or it is long")
             return Loaded(answer, texts.dump(rows, columns), "not_round_trip")
 
         def decode(raw: bytes) -> list[Any]:

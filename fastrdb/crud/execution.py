@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Executable, Row, Select, event, func
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
+from ..db.replicas import UNREACHED, ReadWrite
 from ..db.servers import cacheable, check
 from ..db.session_settings import settings_of
 from ..db.sessions import Place, SessionFactory, place_of
-from ..errors import SessionRefused
+from ..errors import ReplicaRefused, SessionRefused
 from ..writes.outcome import finish
+from .integrity import read_only
 from .nested import in_key_order
+from .sides import Kind, Side, opened, replica_of
 
 T = TypeVar("T")
 
@@ -53,15 +56,21 @@ class Query(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """Rows, as *build* made them, and whether their snapshot may be cached."""
+    """What a SELECT gave.
+
+    Attributes:
+        rows: As *build* made them.
+        refusal: Why they may not be cached; empty if they may.
+        counted: What to count, where there is a replica.
+    """
 
     rows: list[Any]
-    fresh: bool
+    refusal: str
+    counted: str = ""
 
 
-def opened(db: AsyncSession | SessionFactory) -> AbstractAsyncContextManager[AsyncSession]:
-    """Give the caller's session, left open, or one of our own, closed at the end."""
-    return nullcontext(db) if isinstance(db, AsyncSession) else db()
+_NOT_FRESH = "the session's snapshot may be old, or has writes"
+_LAGS = "a replica answered, or a server that may lag behind"
 
 
 async def run_sync(session: AsyncSession, place: Place, work: Callable[..., T], *arguments: Any) -> T:
@@ -85,8 +94,34 @@ async def fetch(
     build: Callable[[Row[Any]], Any],
 ) -> Fetched:
     """Run a SELECT and build its rows."""
-    async with opened(db) as session:
-        return await run_sync(session, place, _fetch, place, mapper, query, parameters, build)
+    if isinstance(db, ReadWrite):
+        return await _fetch_by_pair(db, place, mapper, query, parameters, build)
+    async with opened(db, place, mapper) as side:
+        return await run_sync(side.session, place, _fetch, side, mapper, query, parameters, build)
+
+
+async def _fetch_by_pair(
+    pair: ReadWrite,
+    place: Place,
+    mapper: Mapper[Any],
+    query: Query,
+    parameters: Mapping[str, Any],
+    build: Callable[[Row[Any]], Any],
+) -> Fetched:
+    """Run a SELECT on the replica, if it may answer, or else on the primary."""
+    side, count = await replica_of(pair, place, mapper)
+    if side is not None:
+        try:
+            async with side.session as session:
+                found = await session.run_sync(_fetch, side, mapper, query, parameters, build)
+                return found._replace(counted="replica: answered")
+        except UNREACHED as error:  # it may have ended the query, too, as one that stands in the way of its replay
+            if not isinstance(error, DBAPIError) or error.connection_invalidated:
+                pair.lost(error)
+            count = "replica: failed"
+    async with pair.write() as session:
+        side = Side(session, place, Kind.PRIMARY)
+        return (await run_sync(session, place, _fetch, side, mapper, query, parameters, build))._replace(counted=count)
 
 
 def connect(session: Session, mapper: Mapper[Any]) -> Connection:
@@ -104,13 +139,15 @@ def connect(session: Session, mapper: Mapper[Any]) -> Connection:
 
 def _fetch(
     session: Session,
-    place: Place,
+    side: Side,
     mapper: Mapper[Any],
     query: Query,
     parameters: Mapping[str, Any],
     build: Callable[[Row[Any]], Any],
 ) -> Fetched:
-    began = not session.in_transaction()
+    place, kind = side.place, side.kind
+    # A replica was asked something in its transaction, and nobody else has it.
+    began = kind is Kind.REPLICA or not session.in_transaction()
     connection = connect(session, mapper)
     found = place_of(connection, place)
     if query.lock is not None:
@@ -118,14 +155,25 @@ def _fetch(
     allowed = found.may_fill and not place.bound and found.identity == place.identity
     # Whose eyes saw a row is part of its key, and the role was asked of the expected engine.
     allowed = allowed and (found is place or not settings_of(session))
-    allowed = allowed and cacheable(connection, found.options.isolation)
+    lags = kind is not Kind.REPLICA and (allowed or kind is Kind.PRIMARY)
+    lags = lags and not cacheable(connection, found.options.isolation)
+    if lags and kind is Kind.PRIMARY:
+        raise ReplicaRefused("write: the factory leads to a replica; pass one that leads to the primary")
+    allowed = allowed and not lags
     checked = allowed and not began and found.dialect == "postgresql" and not found.autocommit
     idle = _idle(connection, found)
-    rows = _rows(connection, query, checked, parameters, build)
+    try:
+        rows = _rows(connection, query, checked, parameters, build)
+    except DBAPIError as error:
+        if query.lock is None or (refusal := read_only(error)) is None:
+            raise
+        raise refusal from error
     if found.dialect == "sqlite":
         alone = began and not found.shared
-        return Fetched(rows.built, allowed and (alone or (idle is not None and _idle(connection, found) == idle)))
-    return Fetched(rows.built, allowed and (began or found.autocommit or rows.unwritten))
+        fresh = alone or (idle is not None and _idle(connection, found) == idle)
+    else:
+        fresh = began or found.autocommit or rows.unwritten
+    return Fetched(rows.built, "" if allowed and fresh else _LAGS if lags else _NOT_FRESH)
 
 
 def _lock(connection: Connection, lock: Executable, place: Place) -> None:

@@ -12,9 +12,11 @@ from ..errors import (
     ForeignKeyViolation,
     IntegrityViolation,
     NotNullViolation,
+    ReplicaRefused,
     UniqueViolation,
 )
 
+_READ_ONLY = "25006"  # PostgreSQL's read_only_sql_transaction: what a replica says, too
 _BY_SQLSTATE = {
     "23505": UniqueViolation,
     "23503": ForeignKeyViolation,
@@ -55,7 +57,21 @@ def _by_name(error: IntegrityError) -> IntegrityViolation:
     driver = error.orig
     if found := _SQLITE.match(str(driver)):
         return _BY_SQLITE[found[1]](found[2], error)
-    source = getattr(driver, "__cause__", None) or driver
-    state = getattr(driver, "sqlstate", None) or getattr(source, "sqlstate", None)
+    source, state = getattr(driver, "__cause__", None) or driver, _sqlstate(error)
     name = getattr(source, "constraint_name", None) or getattr(source, "column_name", None)
-    return _BY_SQLSTATE.get(str(state), IntegrityViolation)(name, error)
+    return _BY_SQLSTATE.get(state, IntegrityViolation)(name, error)
+
+
+def read_only(error: DBAPIError) -> ReplicaRefused | None:
+    """Give fastrdb's error where PostgreSQL refused to write, or to lock; ``None``: it refused something else."""
+    if _sqlstate(error) != _READ_ONLY:
+        return None
+    return ReplicaRefused(
+        "db: the session may only read: it leads to a replica, or is read-only; pass a session or a factory of the "
+        "primary, or ReadWrite(write=…, read=…)"
+    )
+
+
+def _sqlstate(error: DBAPIError) -> str:
+    driver = error.orig
+    return str(getattr(driver, "sqlstate", None) or getattr(getattr(driver, "__cause__", None), "sqlstate", None))

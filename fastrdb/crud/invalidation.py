@@ -18,6 +18,7 @@ from .arguments import UNSET, MaybeDatabase, MaybeRedis
 from .core import C, M, R, U
 from .keyspace import Keyspace, Scope
 from .reading import Reading
+from .sides import primary_of
 from .sight import Sight
 
 
@@ -202,7 +203,7 @@ class Invalidation(Reading[M, C, U, R]):
 
     def _identity(self, db: MaybeDatabase) -> bytes:
         if db is not None or self._db is not None:
-            return self._places.of(self._database(db), self._model.mapper).identity
+            return self._places.of(primary_of(self._database(db)), self._model.mapper).identity
         if self._places.last is None:
             raise ConfigurationError("explain: no database was used yet; pass db=")
         return self._places.last.identity

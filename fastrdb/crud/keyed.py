@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Row, Select, select, tuple_, update
 
 from ..db.servers import family
 from ..errors import BatchRefused, InputError, RefusedRow, RowsNotFound, UnknownField, UsageError
+from .arguments import Asked
 from .arrays import item_type, takes_arrays
 from .core import C, M, R, U
 from .items import Items, refusal
 
 Missing: TypeAlias = Literal["raise", "skip"]
+MISSING: Sequence[str] = get_args(Missing)
 WhereField: TypeAlias = "str | Sequence[str] | None"
 PARAMETERS = 10_000  # of one statement: PostgreSQL's drivers stop at 32 767, SQLite at 32 766
 
@@ -106,8 +108,14 @@ class Keyed(Items[M, C, U, R]):
 
     # -- locking
 
-    def _locked(self, connection: Connection, fields: Sequence[str], keys: Mapping[int, tuple[Any, ...]]) -> Locked:
+    def _locked(
+        self, connection: Connection, asked: Asked, fields: Sequence[str], keys: Mapping[int, tuple[Any, ...]]
+    ) -> Locked:
         """Lock the rows that exist, in the order of their primary keys.
+
+        Args:
+            asked: What they must satisfy besides.
+            fields, keys: What names them.
 
         Raises:
             BatchRefused: The database takes two keys for the same row's.
@@ -118,13 +126,13 @@ class Keyed(Items[M, C, U, R]):
         places = range(len(fields))
         rows: dict[tuple[Any, ...], Row[Any]] = {}
         for part in in_parts(keys.values(), PARAMETERS // len(fields)):
-            locked = self._lock_rows(connection, fields, part)
+            locked = self._lock_rows(connection, asked, fields, part)
             rows.update(zip(self._compared(fields, _keys_at(places, locked)), locked, strict=True))
         compared = self._compared(fields, list(keys.values()))
         found = {index: rows[key] for index, key in zip(keys, compared, strict=True) if key in rows}
         if len(found) < len(keys) and not all(self._model.values[name].exact for name in fields):
             left = [index for index in keys if index not in found]
-            found.update(self._found_by_collation(connection, fields, keys, left))
+            found.update(self._found_by_collation(connection, asked, fields, keys, left))
             found = {index: found[index] for index in keys if index in found}
         images = self._image_columns()
         named = tuple(len(fields) + images.index(column.name) for column in self._model.table.primary_key.columns)
@@ -135,21 +143,21 @@ class Keyed(Items[M, C, U, R]):
     def _found_by_collation(
         self,
         connection: Connection,
+        asked: Asked,
         fields: Sequence[str],
         keys: Mapping[int, tuple[Any, ...]],
         left: Sequence[int],
     ) -> Iterator[tuple[int, Row[Any]]]:
         """Lock rows that have the keys in the database's eyes alone; one may have several names."""
         for part in in_parts(left, PARAMETERS // len(fields)):
-            if self._lock_rows(connection, fields, [keys[index] for index in part]):
+            if self._lock_rows(connection, asked, fields, [keys[index] for index in part]):
                 for index in part:
-                    yield from ((index, row) for row in self._lock_rows(connection, fields, [keys[index]]))
+                    yield from ((index, row) for row in self._lock_rows(connection, asked, fields, [keys[index]]))
 
     def _lock_rows(
-        self, connection: Connection, fields: Sequence[str], keys: Sequence[tuple[Any, ...]]
+        self, connection: Connection, asked: Asked, fields: Sequence[str], keys: Sequence[tuple[Any, ...]]
     ) -> Sequence[Row[Any]]:
         """Lock rows, and give of each the key that names it, its image, and its version."""
-        asked = self._asked({}, None, None)
         columns = [self._model.columns[name] for name in fields]
         array = item_type(columns[0]) if len(fields) == 1 and takes_arrays(connection.dialect) else None
         if array is not None:  # one parameter, where IN has one for each key
@@ -171,12 +179,6 @@ class Keyed(Items[M, C, U, R]):
         if len(found) < len(given) and missing == "raise":
             absent = {index: key for index, key in given.items() if index not in found}
             raise RowsNotFound(self._model.name, absent)
-
-
-def check_missing_argument(missing: object) -> None:
-    """Refuse a ``missing`` that means nothing."""
-    if missing not in ("raise", "skip"):
-        raise InputError(f"missing must be 'raise' or 'skip', not {missing!r}")
 
 
 def named_by(columns: Sequence[sa.ColumnElement[Any]], keys: Sequence[tuple[Any, ...]]) -> sa.ColumnElement[bool]:

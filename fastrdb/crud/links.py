@@ -135,8 +135,12 @@ class Links(ReadingBack[M, C, U, R]):
         links = self._links()
         return frozenset(link.model.table.fullname for link in links) if links else NO_TABLES
 
-    def _visible(self, table: Table) -> tuple[list[ColumnElement[bool]], dict[str, Any]]:
+    def _visible(self, table: Table, whose: Mapping[str, Any]) -> tuple[list[ColumnElement[bool]], dict[str, Any]]:
         """Give what a row of a table that is referred to must satisfy to be there for this call, and the parameters.
+
+        Args:
+            table: The table.
+            whose: The tenant of the call, as its keywords would say it.
 
         Raises:
             TenantRequired: It belongs to a tenant, and nobody says to which.
@@ -148,8 +152,8 @@ class Links(ReadingBack[M, C, U, R]):
         found = policies.conditions(PLAIN)
         if policies.tenancy is None or self._tenancy is None or self._tenancy.everybody:
             return found, {}
-        whose = _whose(model, policies.tenancy, self._tenancy.of({}))
-        return [*found, *whose.build(model.fields, _PREFIX)], whose.params_of(_PREFIX)
+        owned = _whose(model, policies.tenancy, self._tenancy.of(whose))
+        return [*found, *owned.build(model.fields, _PREFIX)], owned.params_of(_PREFIX)
 
     # -- before a write
 
@@ -177,10 +181,13 @@ class Links(ReadingBack[M, C, U, R]):
         tenant = next(iter(self._whose(asked).values())) if asked is not None else None
         self._check_links(connection, parts, tenant, keys[known] if known is not None else None)
 
-    def _check_links_of_columns(self, connection: Connection, batches: Iterable[Mapping[str, Sequence[Any]]]) -> None:
+    def _check_links_of_columns(
+        self, connection: Connection, asked: Asked, batches: Iterable[Mapping[str, Sequence[Any]]]
+    ) -> None:
         """Look whether what rows of the call's tenant would refer to is that tenant's.
 
         Args:
+            asked: The rows that get these values.
             batches: Values by attributes, of many rows each.
 
         Raises:
@@ -189,7 +196,7 @@ class Links(ReadingBack[M, C, U, R]):
         if not self._links():
             return
         parts = [{self._model.columns[name].key: values for name, values in each.items()} for each in batches]
-        self._check_links(connection, parts, next(iter(self._whose(self._asked({}, None, None)).values())))
+        self._check_links(connection, parts, next(iter(self._whose(asked).values())))
 
     def _check_links(
         self,

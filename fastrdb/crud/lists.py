@@ -135,7 +135,9 @@ class Lists(Reading[M, C, U, R]):
         if reason is None and (extras := asked.extras(keys.fields, window.order, sources.sight)) is not None:
             entry += suffix(extras).encode()
         scope = keys.scope(given, self._depends(tables, keys.prefix))
-        return await self._read(sources, entry, scope, load, decode, listed=keys.listed, bulk=True, reason=reason)
+        return await self._read(
+            sources, entry, scope, load, decode, listed=keys.listed, bulk=True, reason=reason, options=asked.options
+        )
 
     def _list_fields(self, keys: ListKeys, asked: Asked) -> dict[str, Any]:
         """Give the fields of the list template: those that got one plain value. The key names a missing one."""
@@ -171,12 +173,12 @@ class Lists(Reading[M, C, U, R]):
         shape = ("list", asked.shape, window.sorting.shape(dialect))
         query: Query = self._kept(shape, build) if asked.where is None else build()
         parameters = {**asked.params, "fastrdb_limit": window.limit + window.peeks, "fastrdb_offset": window.offset}
-        rows, fresh = await self._fetch(sources, query, parameters, self._build)
+        rows, refusal = await self._fetch(sources, query, parameters, self._build)
         answer = [response for response, _ in rows]
         if not may_store or keys is None:
             return refused(answer, "not asked for")
-        if not fresh:
-            return refused(answer, "the session's snapshot may be old, or has writes")
+        if refusal:
+            return refused(answer, refusal)
         if keys.listed is not None:
             directory = keys.directory(given)
             if any(keys.directory_of_row(hidden) != directory for _, hidden in rows):

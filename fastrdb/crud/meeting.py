@@ -3,96 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, select
 
 from ..db.servers import family
 from ..db.sessions import Place, place_of
-from ..errors import SessionRefused, UnsupportedModel
+from ..errors import InputError, SessionRefused
 from .arguments import Asked
 from .arrays import ROWS, Batch, takes_arrays
-from .changes import Changes
+from .claims import Claims, unless_unclear
 from .conflicts import Upsertion
 from .core import C, M, R, U
+from .insertions import vanished
+from .keyed import named_by
+from .outcomes import Outcome, in_order_of, primary_keys
 from .statements import Change
-from .upsert_statements import (
-    DEFINE,
-    FOUND,
-    OTHER,
-    MariaDBUpsert,
-    PostgresUpsert,
-    SQLiteUpsert,
-    for_mariadb,
-    for_postgresql,
-    for_sqlite,
-    inserting,
-    sqlite_lock,
-)
+from .upsert_statements import DEFINE, PostgresUpsert, SQLiteUpsert, for_postgresql, for_sqlite, inserting, sqlite_lock
 
 _DEFINED = "fastrdb_upsert_defined"
 _KEYS = 500  # of one SELECT
 _ATTEMPTS = 10  # to insert or to read a row that others create and delete meanwhile
 
 
-class Outcome(NamedTuple):
-    """What became of one row.
-
-    Attributes:
-        row: What the statement gave back.
-        change: The statement's parts.
-        created: It was not there before.
-        old: Its image before, where that may be another one than after it.
-        kept: It was there, and was left as it is.
-    """
-
-    row: Row[Any]
-    change: Change
-    created: bool
-    old: dict[str, Any] | None = None
-    kept: bool = False
-
-    @property
-    def after(self) -> dict[str, Any]:
-        """The row's image."""
-        return self.change.returned.image(self.row)
-
-    @property
-    def before(self) -> dict[str, Any] | None:
-        """Its image before; ``None`` where there was none."""
-        return None if self.created else self.old or self.after
-
-
-def _in_order_of(keys: Sequence[tuple[Any, ...]], rows: list[Row[Any]]) -> list[Row[Any]]:
-    """Bring rows, which end with their keys, to the order of *keys*.
-
-    SQLite gives rows back in the order in which it took them, and does not promise to. Where a key came back in other
-    words than it was sent, that order has to do.
-    """
-    found = [tuple(row[-len(keys[0]) :]) for row in rows]
-    if found == keys or set(found) != set(keys):
-        return rows
-    placed = dict(zip(found, rows, strict=True))
-    return [placed[key] for key in keys]
-
-
-def by_index(batches: Sequence[Batch], found: Sequence[Sequence[Outcome]]) -> list[Outcome]:
-    """Bring what became of the rows of batches to the order of all rows."""
-    placed: dict[int, Outcome] = {}
-    for batch, outcomes in zip(batches, found, strict=True):
-        placed.update(zip(batch.indexes, outcomes, strict=True))
-    return [placed[index] for index in range(len(placed))]
-
-
-def primary_keys(outcomes: Sequence[Outcome]) -> list[tuple[Any, ...]]:
-    """Give the primary keys of rows, by columns."""
-    changes = {id(outcome.change): outcome.change for outcome in outcomes}
-    places = {which: change.returned.places(change.keys) for which, change in changes.items()}
-    return [tuple([outcome.row[at] for at in places[id(outcome.change)]]) for outcome in outcomes]
-
-
-class Meeting(Changes[M, C, U, R]):
+class Meeting(Claims[M, C, U, R]):
     """What upserts do, database by database."""
 
     def _prepare_upsert(self, connection: Connection, expected: Place) -> None:
@@ -116,15 +51,28 @@ class Meeting(Changes[M, C, U, R]):
             connection.info[_DEFINED] = True
 
     def _meet(
-        self, connection: Connection, wanted: Upsertion, batch: Batch, tenant: Mapping[str, Any] = MappingProxyType({})
+        self,
+        connection: Connection,
+        wanted: Upsertion,
+        batch: Batch,
+        tenant: Mapping[str, Any],
+        *,
+        autocommit: bool = False,
     ) -> list[Outcome]:
-        """Insert rows, or change those that have their keys, and tell what became of each, in the batch's order."""
+        """Insert rows, or change those that have their keys, and tell what became of each, in the batch's order.
+
+        Args:
+            connection, wanted, batch: Which rows, and how.
+            tenant: For whom, as the keywords of the call say it.
+            autocommit: Each statement commits by itself, so that nothing can be tried and undone.
+        """
         dialect, everyone = family(connection.dialect), self._asked(tenant, None, None)
         change = self._upserting(connection, wanted, everyone)
+        at_once = len(batch.indexes) > 1 and not autocommit
         if dialect == "mysql":
-            return self._meet_on_mariadb(connection, wanted, change, everyone, batch)
+            return self._meet_on_mariadb(connection, wanted, change, everyone, batch, at_once)
         if not wanted.updated:
-            return [self._keep_met(connection, wanted, change, everyone, row) for row in batch.rows()]
+            return self._keep_all_met(connection, wanted, change, everyone, batch, at_once)
         if dialect == "postgresql":
             return self._meet_on_postgresql(connection, wanted, change, everyone, batch)
         return self._meet_on_sqlite(connection, wanted, change, everyone, batch)
@@ -135,9 +83,6 @@ class Meeting(Changes[M, C, U, R]):
         statement, returned, images = self._creation()
         keys = tuple(column.name for column in self._model.table.primary_key.columns)
         return Change(None, statement, None, returned, images, keys, frozenset(), frozenset())
-
-    def _upsert_shape(self, wanted: Upsertion, change: Change, asked: Asked, dialect: str) -> object:
-        return "upsert", dialect, wanted, change.images, asked.shape
 
     # -- PostgreSQL
 
@@ -171,9 +116,10 @@ class Meeting(Changes[M, C, U, R]):
     def _meet_on_sqlite(
         self, connection: Connection, wanted: Upsertion, change: Change, asked: Asked, batch: Batch
     ) -> list[Outcome]:
-        statements: SQLiteUpsert = self._kept(
+        statements: SQLiteUpsert = self._upsert_of_many(
             self._upsert_shape(wanted, change, asked, "sqlite"),
-            lambda: for_sqlite(self._model, wanted, change, self._conditions(asked)),
+            asked,
+            lambda conditions: for_sqlite(self._model, wanted, change, conditions),
         )
         columns = [self._model.columns[name].key for name in wanted.conflict]
         keys = list(zip(*(batch.columns[key] for key in columns), strict=True))
@@ -183,13 +129,10 @@ class Meeting(Changes[M, C, U, R]):
                 image = dict(zip(change.images, row, strict=True))
                 there[tuple(image[name] for name in change.keys)] = image
         rows: list[Row[Any]] = []
-        if len(keys) > 1 and not self._conditions(asked):  # which may have parameters that VALUES have no place for
-            rows += connection.execute(statements.write, batch.rows()).fetchall()
-        else:
-            for given in batch.rows():
-                rows += connection.execute(statements.write, {**given, **asked.params}).fetchall()
+        for part in [[row] for row in batch.rows()] if self._expands(asked) else [batch.rows()]:
+            rows += connection.execute(statements.write, part[0] if len(part) == 1 else part).fetchall()
         self._check_upserted(connection, change, batch, rows)
-        rows = _in_order_of(keys, rows)
+        rows = in_order_of(keys, rows)
         outcomes = [Outcome(row, change, True) for row in rows]
         olds = [there.get(key) for key in primary_keys(outcomes)]
         return [
@@ -197,54 +140,57 @@ class Meeting(Changes[M, C, U, R]):
             for each, old in zip(outcomes, olds, strict=True)
         ]
 
-    # -- MariaDB
+    # -- rows that stay as they are
 
-    def _meet_on_mariadb(
-        self, connection: Connection, wanted: Upsertion, change: Change, asked: Asked, batch: Batch
+    def _keep_all_met(
+        self, connection: Connection, wanted: Upsertion, change: Change, everyone: Asked, batch: Batch, at_once: bool
     ) -> list[Outcome]:
-        statements: MariaDBUpsert = self._kept(
-            self._upsert_shape(wanted, change, asked, "mysql"),
-            lambda: for_mariadb(self._model, wanted, change, self._conditions(asked)),
+        if at_once:
+            keep_all = partial(self._keep_at_once, connection, wanted, change, everyone, batch)
+            if (found := unless_unclear(connection, keep_all)) is not None:
+                return found
+        return [self._keep_met(connection, wanted, change, everyone, row) for row in batch.rows()]
+
+    def _keep_at_once(
+        self, connection: Connection, wanted: Upsertion, change: Change, everyone: Asked, batch: Batch
+    ) -> list[Outcome] | None:
+        """Insert the rows that are not there, and read all.
+
+        ``None``: some cannot be found by what was given. Others have deleted them meanwhile, a trigger writes other
+        keys, the database takes another text for the same, or the row that has the key is none of this crud's.
+        """
+        dialect, rows = family(connection.dialect), batch.rows()
+        statement = self._kept(
+            self._upsert_shape(wanted, change, everyone, dialect),
+            lambda: inserting(self._model, wanted, change, dialect),
         )
+        made = [Outcome(row, change, True) for row in connection.execute(statement, rows)]
+        columns = [self._model.columns[name] for name in wanted.conflict]
+        keys = list(zip(*(batch.columns[column.key] for column in columns), strict=True))
+        shown = [column.label(f"fastrdb_by_{at}") for at, column in enumerate(columns)]
+        there: dict[tuple[str, ...] | None, Row[Any]] = {}
+        for start in range(0, len(keys), _KEYS):
+            among = named_by(columns, keys[start : start + _KEYS])
+            read = select(*change.returned.columns, *shown).where(*self._conditions(everyone), among)
+            for row in connection.execute(read, everyone.params):
+                there[self._key_text(wanted, row[-len(columns) :])] = row
+        found = [there.get(self._key_text(wanted, key)) for key in keys]
+        if None in found:
+            return None
+        outcomes = [Outcome(row, change, False, kept=True) for row in found if row is not None]
+        new = set(primary_keys(made))
         return [
-            self._meet_one_on_mariadb(connection, wanted, change, asked, statements, given) for given in batch.rows()
+            each._replace(created=True, kept=False) if key in new else each
+            for each, key in zip(outcomes, primary_keys(outcomes), strict=True)
         ]
 
-    def _meet_one_on_mariadb(
-        self,
-        connection: Connection,
-        wanted: Upsertion,
-        change: Change,
-        asked: Asked,
-        statements: MariaDBUpsert,
-        given: Mapping[str, Any],
-    ) -> Outcome:
-        row = connection.execute(statements.claim, {**given, **asked.params}).one()
-        note = row[len(change.returned.columns)]
-        if note == OTHER:
-            row = self._meant(connection, wanted, change, asked, given)
-        image = change.returned.image(row)
-        if note not in (FOUND, OTHER):
-            return Outcome(row, change, True)
-        if statements.write is None:
-            return Outcome(row, change, False, kept=True)
-        by_key = {column.key: image[column.name] for column in self._model.table.primary_key.columns}
-        row = connection.execute(statements.write, {**given, **by_key}).one()
-        return Outcome(row, change, False, image)
-
-    def _meant(
-        self, connection: Connection, wanted: Upsertion, change: Change, everyone: Asked, given: Mapping[str, Any]
-    ) -> Row[Any]:
-        """Lock the row that the key names, where the new one would be in the way of another row."""
-        asked = self._asked_by_key(wanted, everyone, given)
-        statement = select(*change.returned.columns).where(*self._conditions(asked)).with_for_update()
-        row = connection.execute(statement, asked.params).one_or_none()
-        if row is None:
-            self._insert_plainly(connection, [given])
-            raise self._vanishing()
-        return row
-
-    # -- all
+    def _key_text(self, wanted: Upsertion, key: Sequence[Any]) -> tuple[str, ...] | None:
+        """Write a key as equal ones are written; ``None`` where a column has a value that it cannot have."""
+        values = [self._model.values[name] for name in wanted.conflict]
+        try:
+            return tuple(each.text(each.coerce(part)) for each, part in zip(values, key, strict=True))
+        except InputError:
+            return None
 
     def _keep_met(
         self, connection: Connection, wanted: Upsertion, change: Change, everyone: Asked, given: Mapping[str, Any]
@@ -266,23 +212,12 @@ class Meeting(Changes[M, C, U, R]):
             if row is not None:
                 return Outcome(row, change, False, kept=True)
         self._insert_plainly(connection, [given])
-        raise self._vanishing()
+        raise vanished(self._model)
 
-    def _asked_by_key(self, wanted: Upsertion, everyone: Asked, given: Mapping[str, Any]) -> Asked:
-        """Ask for the row that the key names, among those that the call may see."""
-        named = {name: given[self._model.columns[name].key] for name in wanted.conflict}
-        return self._asked({**self._whose(everyone), **named}, None, None)
+    # -- all
 
     def _check_upserted(self, connection: Connection, change: Change, batch: Batch, rows: Sequence[Row[Any]]) -> None:
         """Find out why a row was neither inserted nor changed: the one that has its key may be none of this crud's."""
         if len(rows) != len(batch.indexes):
             self._insert_plainly(connection, batch.rows())
-            raise self._vanishing()
-
-    def _insert_plainly(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Let the database say which constraint is in the way."""
-        for row in rows:
-            connection.execute(insert(self._model.table), row)
-
-    def _vanishing(self) -> UnsupportedModel:
-        return UnsupportedModel(self._model.name, "a trigger of its table lets rows vanish; create them one by one")
+            raise vanished(self._model)

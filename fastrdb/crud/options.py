@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Final, Literal, TypeAlias, get_args
 
 from ..errors import InputError, UsageError
@@ -34,6 +36,8 @@ class ReadOptions:
             - ``"cached"``: what it was some time in the last ``CACHED_TOTAL_S`` seconds; without a cache, exact.
             - ``"estimate"``: what PostgreSQL's planner expects, if that is ``ESTIMATED_FROM`` or more; else exact.
             - ``"none"``: not at all.
+        max_stale: Seconds, or a timedelta: accept an answer that was right at most so long ago, while another one
+            loads the value or a writer holds it, and where the database cannot be read. The crud must allow it.
 
     Raises:
         InputError: Options that contradict each other, or mean nothing.
@@ -44,6 +48,8 @@ class ReadOptions:
     for_update: ForUpdate = False
     search: str = ""
     total: Total = "exact"
+    # It changes neither statement nor key, and so does not tell two options apart.
+    max_stale: float | timedelta | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.include_deleted and self.only_deleted:
@@ -54,6 +60,21 @@ class ReadOptions:
             raise InputError(f"search: pass a text, or '' to search for nothing, not {self.search!r}")
         if self.total not in get_args(Total):
             raise InputError(f"total: pass one of {', '.join(get_args(Total))}, not {self.total!r}")
+        stale_s = self.max_stale_s
+        if stale_s is not None and not 0 < stale_s < math.inf:
+            raise InputError(f"max_stale: pass seconds above 0, or a timedelta, not {self.max_stale!r}")
+        if stale_s is not None and self.for_update:
+            raise InputError("options: for_update locks what is in the database now, max_stale accepts less; take one")
+
+    @property
+    def max_stale_s(self) -> float | None:
+        """The age that is accepted, in seconds; ``None`` for what is right now."""
+        given = self.max_stale
+        if isinstance(given, timedelta):
+            return given.total_seconds()
+        if given is not None and (isinstance(given, bool) or not isinstance(given, (int, float))):
+            return math.nan
+        return given
 
     @property
     def shape(self) -> object | None:

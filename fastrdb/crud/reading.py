@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from sqlalchemy import ColumnElement, Row, Select, false, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import with_loader_criteria
 from sqlalchemy.sql.base import ExecutableOption
 
+from ..cache.aged import Spare
 from ..cache.cache import Cache
-from ..cache.reads import NULL, Ask, Decode, Load, Loaded, hit, miss
+from ..cache.reads import NULL, Ask, Decode, Load, Loaded, decoded, hit, miss
 from ..db.sessions import answers_from_cache
 from ..errors import CacheUnavailable, InputError, SessionRefused, UsageError
 from ..filters import Analysis, parse, searched
@@ -22,8 +23,11 @@ from .execution import Query, fetch
 from .keyspace import Scope
 from .options import PLAIN, ReadOptions
 from .policies import policies_of
+from .standing_in import NOT_DELIVERED, or_aged
 
 T = TypeVar("T")
+# Of a read: the template to confirm, whether it is large, why it is not cached, the life of its value.
+Kind: TypeAlias = tuple[bytes | None, bool, str | None, int | None]
 
 
 class Reading(Core[M, C, U, R]):
@@ -58,6 +62,8 @@ class Reading(Core[M, C, U, R]):
             raise UsageError(f"options: {type(options).__name__}; pass a fastrdb.ReadOptions")
         if options is not PLAIN:
             self._policies.check(options)
+            if options.max_stale is not None:
+                self._check_stale(options)
             if options.search.strip():
                 parsed = searched(parsed, self._model.fields, self._searched_fields(), options.search)
             options = options.parsed
@@ -158,6 +164,21 @@ class Reading(Core[M, C, U, R]):
         if asked.options.for_update:
             raise UsageError("options: for_update locks rows, and this method reads none; use get or get_multi")
 
+    def _check_stale(self, options: ReadOptions) -> None:
+        """Refuse an age that this crud does not keep values for."""
+        allowed, wanted = self._max_stale_s, options.max_stale_s
+        if wanted is not None and (allowed is None or wanted > allowed):
+            problem = "keeps no aged values" if allowed is None else f"keeps values for {allowed:g} seconds"
+            raise UsageError(
+                f"options: max_stale={options.max_stale!r}, but this crud {problem}; "
+                f"build it with Crud({self._model.name}, …, max_stale={wanted:g}), or leave the option out"
+            )
+
+    def _refuse_stale(self, asked: Asked) -> None:
+        """Refuse to accept aged values where none is ever kept."""
+        if asked.options.max_stale is not None:
+            raise UsageError("options: max_stale is for reads through the cache, one value each; leave it out here")
+
     def _build(self, row: Row[Any]) -> tuple[R, dict[str, Any]]:
         """Make a row a response, and its hidden columns a dict."""
         width = 1 if self._responses.by_entity else len(self._responses.columns)
@@ -178,16 +199,22 @@ class Reading(Core[M, C, U, R]):
         bulk: bool = False,
         reason: str | None = None,
         life_ms: int | None = None,
+        options: ReadOptions | None = None,
     ) -> T:
         """Answer from the cache where that is allowed, else load.
 
         Args:
             reason: Why that is not allowed, if so.
             life_ms: Life of the value, where it is not the crud's.
+            options: What the call was told.
         """
         db, place, cache, _, sight = sources
         if cache is None:
             return (await load(False)).answer
+        if self._max_stale_s is not None:
+            spare = self._spare(sources, cache, entry, scope, options)
+            kind = listed, bulk, reason, life_ms
+            return await self._read_or_aged(sources, cache, scope, spare, load, decode, kind)
         doubtful = reason or sight is not None or cache.kept or not cache.serves or isinstance(db, AsyncSession)
         if doubtful and (barred := self._barred(sources, cache, reason)) is not None:
             cache.stats.count(f"bypass: {barred}")
@@ -203,12 +230,57 @@ class Reading(Core[M, C, U, R]):
         if raw is not None:
             cache.stats.hits += 1
             return decode(raw) if raw is not NULL else cast("T", None)
-        waits = not (isinstance(db, AsyncSession) and db.in_transaction())
-        ask = Ask(
-            entry, scope.tokens, table_keys(self._model.table, cache.prefix)[0], listed, stamps,
-            self._layout.life_ms(entry) if life_ms is None else life_ms, self._layout.negative_ms, bulk, waits,
-        )  # fmt: skip
+        ask = self._ask_of(sources, cache, entry, scope, (listed, bulk, reason, life_ms))
         return await miss(cache, ask, found, load, decode)
+
+    def _ask_of(
+        self, sources: Sources, cache: Cache, entry: bytes, scope: Scope, kind: Kind, spare: Spare | None = None
+    ) -> Ask:
+        """Give what is asked for, where it was no hit."""
+        db, place, _, _, _ = sources
+        listed, bulk, _, life_ms = kind
+        waits = not (isinstance(db, AsyncSession) and db.in_transaction())
+        return Ask(
+            entry, scope.tokens, table_keys(self._model.table, cache.prefix)[0], listed, scope.stamps(place.identity),
+            self._layout.life_ms(entry) if life_ms is None else life_ms, self._layout.negative_ms, bulk, waits,
+            spare=spare,
+        )  # fmt: skip
+
+    def _spare(self, sources: Sources, cache: Cache, entry: bytes, scope: Scope, options: ReadOptions | None) -> Spare:
+        """Give what an aged value of this read is known by, and which age the caller accepts."""
+        context, accepted = scope.stamps(sources.place.identity).context, options.max_stale_s if options else None
+        return Spare(cache.aged, entry, context, scope.value_tokens, scope.tokens, accepted, sources.space)
+
+    async def _read_or_aged(
+        self,
+        sources: Sources,
+        cache: Cache,
+        scope: Scope,
+        spare: Spare,
+        load: Load[T],
+        decode: Decode[T],
+        kind: Kind,
+    ) -> T:
+        """Answer as ``_read`` does, keep what is right, and give what was right a while ago to who accepts it."""
+        entry, (_, bulk, reason, _) = spare.entry, kind
+        guarded = or_aged(load, decode, sources, cache, spare)
+        if (barred := self._barred(sources, cache, reason)) is not None:
+            cache.stats.count(f"bypass: {barred}")
+            # Whatever else bars the cache bars its aged values, too: the session's own writes, a row of other eyes.
+            return (await (guarded if barred == NOT_DELIVERED else load)(False)).answer
+        sent = spare.aged.begin()
+        try:
+            found = await cache.store.read(entry, scope.tokens, bulk=bulk)
+        except CacheUnavailable:
+            cache.stats.count("bypass: unreachable")
+            return (await guarded(False)).answer
+        ask = self._ask_of(sources, cache, entry, scope, kind, spare)
+        raw = hit(ask.stamps, found, cache.store.epoch)
+        if raw is None:
+            return await miss(cache, ask, found, guarded, decode)
+        cache.stats.hits += 1
+        spare.note(raw, sent, null=raw is NULL)
+        return decoded(raw, decode)
 
     def _barred(self, sources: Sources, cache: Cache, reason: str | None) -> str | None:
         """Say why the cache may not answer this call; ``None`` if it may. *reason* is why not, if that is known."""
@@ -220,15 +292,18 @@ class Reading(Core[M, C, U, R]):
         if isinstance(db, AsyncSession) and not answers_from_cache(db, place):
             return "the session has changes, or its own connection"
         if cache.undelivered or not cache.serves:
-            return "an invalidation is not delivered yet" if cache.serves else "switched off"
+            return NOT_DELIVERED if cache.serves else "switched off"
         return None
 
     async def _fetch(
         self, sources: Sources, query: Query, parameters: Mapping[str, Any], build: Any
-    ) -> tuple[list[Any], bool]:
-        fetched = await fetch(sources.db, sources.place, self._model.mapper, query, parameters, build)
+    ) -> tuple[list[Any], str]:
+        """Run a SELECT; give its rows, as *build* made them, and why they may not be cached (empty if they may)."""
+        rows, refusal, count = await fetch(sources.db, sources.place, self._model.mapper, query, parameters, build)
+        if count and sources.cache is not None:
+            sources.cache.stats.count(count)
         any_snapshot = sources.cache is not None and not sources.cache.parts.fresh_snapshot
-        return fetched.rows, fetched.fresh or any_snapshot
+        return rows, "" if any_snapshot else refusal
 
     def _depends(self, tables: frozenset[str], prefix: str) -> tuple[bytes, ...]:
         """Give the ``any`` tokens of the tables that a statement reads besides its rows."""

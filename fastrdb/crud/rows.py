@@ -14,7 +14,7 @@ from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
 from .core import C, M, R, U
 from .execution import Query
 from .keyspace import RowKeys, Scope, key_of_row
-from .options import ReadOptions
+from .options import PLAIN, ReadOptions
 from .reading import Reading, refused
 from .sight import NOT_ASKED, Sight
 
@@ -143,7 +143,7 @@ class Rows(Reading[M, C, U, R]):
             asked = self._asked(key, filters, where, options)
             return await self._load_row(sources, asked, keys, row_entry, may_store=may_store)
 
-        return self._read(sources, entry, scope, load, decode, listed=listed, reason=reason)
+        return self._read(sources, entry, scope, load, decode, listed=listed, reason=reason, options=options)
 
     def _spot(
         self,
@@ -157,7 +157,10 @@ class Rows(Reading[M, C, U, R]):
         """Find where in the cache a row lies that is asked for by these fields; a plain tuple, for the sake of hits."""
         entry = row_entry = keys.key(key)
         scope, listed, reason = keys.scope(key), keys.listed, self._uncacheable
-        if where is not None or filters is not None or len(key) > len(keys.fields) or sources.sight or options:
+        narrowed = options is not None and options != PLAIN  # an age that is accepted makes no other entry
+        if options is not None and not narrowed:
+            self._check_stale(options)
+        if where is not None or filters is not None or len(key) > len(keys.fields) or sources.sight or narrowed:
             asked = self._asked(key, filters, where, options)
             sources = self._widened(sources, asked.tables) if asked.tables else sources
             entry, scope, listed = self._narrow(keys, key, entry, asked, sources.sight)
@@ -193,20 +196,20 @@ class Rows(Reading[M, C, U, R]):
             return self._query(self._select(asked).limit(2), asked)
 
         query: Query = self._kept(("row", asked.shape), build) if asked.where is None else build()
-        rows, fresh = await self._fetch(sources, query, asked.params, self._build)
+        rows, refusal = await self._fetch(sources, query, asked.params, self._build)
         if len(rows) > 1:
             raise MultipleFound(self._model.name, dict(asked.given))
         response, hidden = rows[0] if rows else (None, None)
         if not may_store or keys is None:
             return refused(response, "not asked for")
-        return self._loaded(response, hidden, keys, entry, fresh=fresh)
+        return self._loaded(response, hidden, keys, entry, refusal)
 
     def _loaded(
-        self, response: R | None, hidden: Mapping[str, Any] | None, keys: RowKeys, entry: bytes, *, fresh: bool
+        self, response: R | None, hidden: Mapping[str, Any] | None, keys: RowKeys, entry: bytes, refusal: str
     ) -> Loaded[R | None]:
         """Give an answer with the JSON to store, or with the reason why there is none."""
-        if not fresh:
-            return refused(response, "the session's snapshot may be old, or has writes")
+        if refusal:
+            return refused(response, refusal)
         if response is None or hidden is None:
             return Loaded(None, NULL)
         if key_of_row(keys.bound, hidden) != entry:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, NestedTransaction
+from sqlalchemy.exc import DBAPIError
 
 from ..db.sessions import Place
 
@@ -20,5 +21,27 @@ def all_or_none(connection: Connection, place: Place) -> Iterator[None]:
     if place.dialect == "postgresql" or place.autocommit:
         yield
         return
-    with connection.begin_nested():
+    with savepoint(connection):
         yield
+
+
+@contextmanager
+def savepoint(connection: Connection) -> Iterator[None]:
+    """Undo the statements of the block if one fails, and nothing that came before."""
+    nested = connection.begin_nested()
+    try:
+        yield
+    except BaseException:
+        undo(nested)
+        raise
+    nested.commit()
+
+
+def undo(nested: NestedTransaction) -> None:
+    """Go back to a savepoint after an error, which is about to be raised again.
+
+    MariaDB undoes the whole transaction before it speaks of a deadlock: then there is no savepoint any more, and that
+    says nothing about what was wrong.
+    """
+    with suppress(DBAPIError):
+        nested.rollback()

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection
 from sqlalchemy.orm import Session
 
 from ..errors import ConfigurationError
-from .arguments import UNSET, Filters, MaybeDatabase, MaybeRedis
+from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
 from .changes import Changes
 from .core import C, M, R, U
 from .options import ReadOptions
@@ -41,13 +41,8 @@ class SoftDelete(Changes[M, C, U, R]):
             ConfigurationError: The model is not deleted softly.
         """
         self._require_deletion("restore")
-        sources = await self._asked_sources(db, redis)
         asked = self._criterion(key, filters, where, options=ReadOptions(only_deleted=True))
-
-        def statements(connection: Connection, session: Session) -> Done[R]:
-            return self._update(connection, session, sources, asked, {}, "unmarks")
-
-        return await self._writer(sources, commit).run(sources.db, statements)
+        return await self._write_one(db, redis, commit, asked, self._unmark)
 
     async def purge(
         self,
@@ -70,13 +65,12 @@ class SoftDelete(Changes[M, C, U, R]):
             ConfigurationError: The model is not deleted softly: ``delete`` is for good.
         """
         self._require_deletion("purge")
-        sources = await self._asked_sources(db, redis)
         asked = self._criterion(key, filters, where, options=ReadOptions(include_deleted=True))
+        await self._write_one(db, redis, commit, asked, self._delete)
 
-        def statements(connection: Connection, session: Session) -> Done[None]:
-            return self._delete(connection, session, sources, asked)
-
-        await self._writer(sources, commit).run(sources.db, statements)
+    def _unmark(self, connection: Connection, session: Session, sources: Sources, asked: Asked) -> Done[R]:
+        """Take back the mark that the row is deleted."""
+        return self._update(connection, session, sources, asked, {}, "unmarks")
 
     def _require_deletion(self, method: str) -> None:
         if self._policies.deletion is None:

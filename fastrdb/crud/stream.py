@@ -15,10 +15,11 @@ from ..errors import OutOfRange, SessionRefused, TransactionError
 from ..writes.outcome import finish
 from .arguments import Asked, Filters, MaybeDatabase
 from .core import C, M, R, U
-from .execution import Query, connect, opened
+from .execution import Query, connect
 from .lists import Lists
 from .options import ReadOptions
 from .ordering import OrderBy, Sorting, sorting_of
+from .sides import opened
 
 T = TypeVar("T")
 
@@ -65,6 +66,7 @@ class Streams(Lists[M, C, U, R]):
         sorting = sorting_of(self._model, order_by, ascending)
         asked = self._asked(keywords, filters, where, options)
         self._refuse_lock(asked)
+        self._refuse_stale(asked)
         return self._streamed(db, asked, sorting, batch)
 
     async def _streamed(self, db: MaybeDatabase, asked: Asked, sorting: Sorting, batch: int) -> AsyncGenerator[R, None]:
@@ -77,8 +79,9 @@ class Streams(Lists[M, C, U, R]):
 
         shape = ("stream", asked.shape, sorting.shape(place.dialect))
         query: Query = self._kept(shape, build) if asked.where is None else build()
-        async with opened(sources.db) as session:
-            reader = _Reader(session, place, self._model.mapper, ours=not isinstance(sources.db, AsyncSession))
+        mapper, ours = self._model.mapper, not isinstance(sources.db, AsyncSession)
+        async with opened(sources.db, place, mapper, begin=place.dialect == "postgresql") as side:
+            reader = _Reader(side.session, side.place, mapper, ours=ours)
             try:
                 await reader.open(query, asked.params, batch)
                 while rows := await reader.fetch(lambda row: self._build(row)[0]):

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from ..db.sessions import place_of
 from ..errors import BatchRefused, InputError, RefusedRow, RowConflict, RowsConflict, UnknownField
 from ..writes.touched import MAX_CELLS
-from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
+from .arguments import UNSET, Asked, MaybeDatabase, MaybeRedis, Sources, Unset, check_missing
 from .core import C, M, R, U
 from .items import alike, listed_items, refusal
-from .keyed import Keyed, Locked, Missing, WhereField, check_missing_argument
+from .keyed import MISSING, Keyed, Locked, Missing, WhereField
 from .progress import Progress, Sent
 from .rowwise import Shape, Targets, build_shape
 from .savepoint import all_or_none
@@ -26,12 +26,14 @@ class _Todo(NamedTuple):
     """What is to be done, in the columns' types; rows go by the indexes of their items.
 
     Attributes:
+        asked: What all rows must satisfy.
         given: Keys as they were given.
         keys: Keys.
         seen: Versions that the caller saw, where one was said.
         batches: Of the rows that set the same attributes: their indexes, and the values by attribute.
     """
 
+    asked: Asked
     given: dict[int, object]
     keys: dict[int, tuple[Any, ...]]
     seen: dict[int, Any]
@@ -71,6 +73,7 @@ class Updates(Keyed[M, C, U, R]):
         returning: Literal[True] = True,
         progress: Progress | None = None,
         commit: bool | None = None,
+        **whose: Any,
     ) -> list[R]: ...
 
     @overload
@@ -85,6 +88,7 @@ class Updates(Keyed[M, C, U, R]):
         returning: Literal[False],
         progress: Progress | None = None,
         commit: bool | None = None,
+        **whose: Any,
     ) -> int: ...
 
     @overload
@@ -99,6 +103,7 @@ class Updates(Keyed[M, C, U, R]):
         returning: bool,
         progress: Progress | None = None,
         commit: bool | None = None,
+        **whose: Any,
     ) -> list[R] | int: ...
 
     async def update_multi(
@@ -112,6 +117,7 @@ class Updates(Keyed[M, C, U, R]):
         returning: bool = True,
         progress: Progress | None = None,
         commit: bool | None = None,
+        **whose: Any,
     ) -> list[R] | int:
         """Change rows, each in its own way, all or none, and give them as the database then has them, in their order.
 
@@ -124,6 +130,7 @@ class Updates(Keyed[M, C, U, R]):
             missing: ``"skip"``: items whose rows do not exist are left out of the answer.
             returning: ``False``: only the number of rows is given.
             progress: As in ``create_multi``.
+            **whose: The tenant, as in ``create``, where rows belong to tenants; no other field.
 
         Raises:
             EmptyInput: *items* is empty.
@@ -132,15 +139,16 @@ class Updates(Keyed[M, C, U, R]):
             RowsConflict: Some rows have other versions; it names each of them, and nothing is changed.
             UniqueViolation, ForeignKeyViolation, NotNullViolation, CheckViolation: The database refused one of them.
         """
+        check_missing(missing, MISSING)
         sources = await self._asked_sources(db, redis, self._linked_tables())
-        check_missing_argument(missing)
         fields = self._key_fields(where_field)
-        todo = self._understood(fields, listed_items(items, "items", "update_multi"))
+        asked = self._asked(self._for_whom("update_multi", whose), None, None)
+        todo = self._understood(asked, fields, listed_items(items, "items", "update_multi"))
 
         def statements(connection: Connection, session: Session) -> Done[list[R] | int]:
-            self._check_links_of_columns(connection, [columns for _, columns in todo.batches])
+            self._check_links_of_columns(connection, asked, [columns for _, columns in todo.batches])
             with all_or_none(connection, place_of(connection, sources.place)):
-                found = self._locked(connection, fields, todo.keys)
+                found = self._locked(connection, asked, fields, todo.keys)
                 self._check_missing(todo.given, found.rows, missing)
                 self._check_versions(todo, found)
                 changed = self._change_rows(connection, found, todo, returning, Sent(progress))
@@ -155,7 +163,7 @@ class Updates(Keyed[M, C, U, R]):
 
     # -- values
 
-    def _understood(self, fields: Sequence[str], items: Sequence[Any]) -> _Todo:
+    def _understood(self, asked: Asked, fields: Sequence[str], items: Sequence[Any]) -> _Todo:
         """Bring items to keys and columns.
 
         Raises:
@@ -168,12 +176,12 @@ class Updates(Keyed[M, C, U, R]):
         rows = self._changes([pair[1] for pair in pairs.values()])
         seen: dict[int, Any] = {}
         batches = []
-        for places, columns in self._kept_tenants(list(given), rows, refused):
+        for places, columns in self._kept_tenants(asked, list(given), rows, refused):
             self._coerce_batch(places, columns, seen, refused)
             batches.append((places, columns))
         if refused:
             raise BatchRefused("items", sorted(refused, key=lambda row: row.index))
-        return _Todo(given, keys, seen, batches)
+        return _Todo(asked, given, keys, seen, batches)
 
     def _pairs(self, items: Sequence[Any], refused: list[RefusedRow]) -> dict[int, tuple[Any, BaseModel]]:
         schema = self._schema(1) or BaseModel
@@ -201,13 +209,14 @@ class Updates(Keyed[M, C, U, R]):
         return at_once or [each.model_dump(exclude_unset=True, by_alias=False) for each in schemas]
 
     def _kept_tenants(
-        self, indexes: Sequence[int], rows: Sequence[dict[str, Any]], refused: list[RefusedRow]
+        self, asked: Asked, indexes: Sequence[int], rows: Sequence[dict[str, Any]], refused: list[RefusedRow]
     ) -> Iterator[tuple[list[int], dict[str, Sequence[Any]]]]:
         """Put rows that set the same attributes together, by columns; tenants are taken out."""
         if self._tenancy is not None:
+            tenant = self._tenancy.named(self._whose(asked))
             for index, row in zip(indexes, rows, strict=True):
                 try:
-                    self._tenancy.keep(row)
+                    self._tenancy.keep(row, tenant)
                 except InputError as error:
                     refused.append(refusal(index, error))
         for places, columns in alike(rows) if rows else ():
@@ -260,15 +269,15 @@ class Updates(Keyed[M, C, U, R]):
             names = tuple(name for name in self._model.columns if name in columns)
             whole = len(here) == len(indexes)
             values = [columns[name] if whole else [columns[name][place] for place in here] for name in names]
-            shape = self._shape(names, returning)
+            shape = self._shape(todo.asked, names, returning)
             for rows in shape.send(connection, Targets(at, [keys[index] for index in at], values)):
                 changed.update(rows)
                 sent.count(len(rows))
             parts.append((shape, at))
         return _Changed(found, {index: changed[index] for index in found.rows if index in changed}, parts)
 
-    def _shape(self, names: tuple[str, ...], returning: bool) -> Shape:
-        asked, shown = self._asked({}, None, None), self._shown_columns() if returning else ()
+    def _shape(self, asked: Asked, names: tuple[str, ...], returning: bool) -> Shape:
+        shown = self._shown_columns() if returning else ()
         return build_shape(self._model, names, self._conditions(asked), asked.params, shown, self._image_columns())
 
     # -- what follows

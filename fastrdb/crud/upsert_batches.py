@@ -27,22 +27,23 @@ class UpsertBatches(Meeting[M, C, U, R]):
     def _upserts_of(
         self,
         instances: Sequence[BaseModel],
+        whose: Mapping[str, Any],
         conflict_fields: Sequence[str] | None,
         update_fields: Sequence[str] | None,
     ) -> list[tuple[Upsertion, Batch]]:
         """Bring instances to columns; nothing else of them has to be kept while the statements run."""
-        rows = self._upserted_rows(instances)
+        rows = self._upserted_rows(instances, self._tenancy.named(whose) if self._tenancy is not None else None)
         conflict = conflict_key(self._model, self._common_fields(rows, conflict_fields), conflict_fields)
         said = [instance.model_fields_set for instance in instances]
         return self._upserts_alike(rows, said, conflict, update_fields)
 
-    def _upserted_rows(self, instances: Sequence[BaseModel]) -> list[dict[str, Any]]:
+    def _upserted_rows(self, instances: Sequence[BaseModel], tenant: Any) -> list[dict[str, Any]]:
         """Give what each instance says of a row, not yet brought to the columns' types.
 
         Raises:
             BatchRefused: Some have fields that are no columns.
         """
-        rows = [self._completed(self._sent(instance)) for instance in instances]
+        rows = [self._completed(self._sent(instance), tenant) for instance in instances]
         known = self._model.columns.keys()
         if all(row.keys() <= known for row in rows):
             return rows

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from ..db.sessions import joins
+from ..db.sessions import joins, place_of
 from ..errors import BatchRefused
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
@@ -20,7 +20,9 @@ from .committed import Kind
 from .conflicts import Upsertion, check_key, conflict_key, equal_rows
 from .core import C, M, R, U
 from .execution import Query
-from .meeting import Outcome, by_index, primary_keys
+from .outcomes import Outcome, by_index, primary_keys
+from .savepoint import savepoint
+from .sides import primary_of
 from .upsert_batches import SaidTwice, UpsertBatches, instances_of
 from .writing import Done, Written
 
@@ -91,7 +93,7 @@ class Upserts(UpsertBatches[M, C, U, R]):
         """Give the row with this key as it is, or insert it; and say which.
 
         Of many callers at once one creates the row, and all get that one. A row that is there is read only: nothing
-        is written, nothing committed.
+        is written, nothing committed. Of a pair the primary is asked.
 
         Args:
             db, redis, obj_in, conflict_fields, commit, **key: As in ``upsert``.
@@ -106,7 +108,7 @@ class Upserts(UpsertBatches[M, C, U, R]):
         query: Query = self._kept(
             ("met", asked.shape), lambda: Query.of(self._select(asked), by_entity=self._responses.by_entity)
         )
-        rows, _ = await self._fetch(sources, query, asked.params, self._build)
+        rows, _ = await self._fetch(sources._replace(db=primary_of(sources.db)), query, asked.params, self._build)
         if rows:
             return Upserted(rows[0][0], False)
         return await self._upsert(sources, commit, wanted, values, key)
@@ -120,12 +122,14 @@ class Upserts(UpsertBatches[M, C, U, R]):
         conflict_fields: Sequence[str] | None = None,
         update_fields: Sequence[str] | None = None,
         commit: bool | None = None,
+        **whose: Any,
     ) -> list[Upserted[R]]:
         """Upsert rows, all or none, and give them in the order of *instances*.
 
         Args:
             db, redis, conflict_fields, update_fields, commit: As in ``upsert``; one key decides for all rows.
             instances: Create schemas, at least one, each with another key.
+            **whose: The tenant, as in ``create``, where rows belong to tenants; no other field.
 
         Raises:
             BatchRefused: Values do not fit their columns, or rows have the same key; it names every such row.
@@ -133,14 +137,18 @@ class Upserts(UpsertBatches[M, C, U, R]):
             As ``upsert``.
         """
         sources = await self._asked_sources(db, redis, self._linked_tables())
-        groups = self._upserts_of(instances_of(instances), conflict_fields, update_fields)
+        tenant = self._for_whom("upsert_multi", whose)
+        groups = self._upserts_of(instances_of(instances), tenant, conflict_fields, update_fields)
         self._check_conflict_keys(groups)
 
         def statements(connection: Connection, session: Session) -> Done[list[Upserted[R]]]:
             self._prepare_upsert(connection, sources.place)
+            autocommit = place_of(connection, sources.place).autocommit
             self._check_links(connection, [batch.columns for _, batch in groups])
             with self._upsert_savepoint(connection, sources, commit), SaidTwice(groups, self._conflict_keys):
-                found = [self._meet(connection, wanted, batch) for wanted, batch in groups]
+                found = [
+                    self._meet(connection, wanted, batch, tenant, autocommit=autocommit) for wanted, batch in groups
+                ]
                 outcomes = by_index([batch for _, batch in groups], found)
                 self._refuse_same_rows(connection, groups, outcomes)
             return self._upserts_done(connection, session, sources, outcomes)
@@ -209,7 +217,7 @@ class Upserts(UpsertBatches[M, C, U, R]):
         """Give a savepoint in a transaction that is not ours: the caller may go on after an error, and commit."""
         commits = self._commit if commit is None else commit
         joined = isinstance(sources.db, AsyncSession) and (not commits or joins(sources.db))
-        return connection.begin_nested() if joined else nullcontext()
+        return savepoint(connection) if joined else nullcontext()
 
     def _upserts_done(
         self, connection: Connection, session: Session, sources: Sources, outcomes: Sequence[Outcome]
@@ -241,7 +249,7 @@ class Upserts(UpsertBatches[M, C, U, R]):
         written.everything |= not few
         for change in {id(each.change): each.change for each in changed if not each.created}.values():
             written.tables |= change.reached
-        pairs = [(each.before, each.after) for each in changed] if few else None
+        pairs = ((each.before, each.after) for each in changed)
         written.change = self._hooks.change(_kind(changed), pairs)
         return written
 

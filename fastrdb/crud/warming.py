@@ -73,13 +73,7 @@ class Warming(ByKeys[M, C, U, R]):
             InputError: There is no cache, or no row template.
             UnknownField, UnknownOperator, ValueRefused: A filter is wrong.
         """
-        for name, value, least, most in (
-            ("limit", limit, 1, _LARGEST),
-            ("offset", offset, 0, _LARGEST),
-            ("batch", batch, 1, _MOST_AT_ONCE),
-        ):
-            if type(value) is not int or not least <= value <= most:
-                raise OutOfRange(name, value, most, "the smallest offset is 0" if name == "offset" else "")
+        _check_numbers(limit, offset, batch)
         if progress is not None and not callable(progress):
             raise UsageError(f"progress: {progress!r}; pass a function of one Warmed")
         asked = self._asked(keywords, filters, where)
@@ -162,6 +156,17 @@ class Warming(ByKeys[M, C, U, R]):
                 return [loaded for number in numbers for loaded in await load([number], may_store)]
 
         return await lead_many(cache, leads, load, wait=True) if leads else 0
+
+
+def _check_numbers(limit: int, offset: int, batch: int) -> None:
+    """Raise OutOfRange where a number of the call is none that it takes."""
+    for name, value, least, most in (
+        ("limit", limit, 1, _LARGEST),
+        ("offset", offset, 0, _LARGEST),
+        ("batch", batch, 1, _MOST_AT_ONCE),
+    ):
+        if type(value) is not int or not least <= value <= most:
+            raise OutOfRange(name, value, most, "the smallest offset is 0" if name == "offset" else "")
 
 
 def _values(row: Row[Any]) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from sqlalchemy.util import await_only
 
 from ..cache.cache import Cache
 from ..db.sessions import Place, SessionFactory, joins, place_of
-from ..errors import Conflict, FastRDBError, MultipleFound, NotFound, SessionRefused
+from ..errors import Conflict, FastRDBError, MultipleFound, NotFound, ReplicaRefused, SessionRefused
 from ..writes.announcements import note
 from ..writes.effects import Effects
 from ..writes.outcome import did_not_commit, finish
@@ -23,7 +23,7 @@ from ..writes.touched import Through
 from ..writes.transaction import commit, effects_on, follow
 from .committed import Change, Hooks
 from .execution import connect, run_sync
-from .integrity import translated
+from .integrity import read_only, translated
 
 T = TypeVar("T")
 
@@ -243,13 +243,15 @@ class Writer:
             return statements(connection, session)
         except DBAPIError as error:
             violation = translated(error)
-            if violation is None:
-                raise
-            raise violation from error.orig
+            if violation is not None:
+                raise violation from error.orig
+            if (refusal := read_only(error)) is not None:
+                raise refusal from error
+            raise
 
 
 def _may_stay(error: BaseException, writes: int) -> bool:
     """Tell whether a caller who goes on after the error, and commits, may commit something of the failed write."""
-    if isinstance(error, (Conflict, NotFound, MultipleFound)):
+    if isinstance(error, (Conflict, NotFound, MultipleFound, ReplicaRefused)):
         return False  # which are raised before anything is changed
     return writes > isinstance(error, DBAPIError)  # the statement that the database refused has changed nothing

@@ -41,6 +41,7 @@ from .models import (
 )
 from .pools import PoolStatus, pool_status
 from .read_only import read_only_sessionmaker
+from .replicas import ReadWrite
 from .routing import create_routing_sessionmaker
 from .savepoints import TransactionManager
 from .sessions import Database, SessionFactory
@@ -58,6 +59,7 @@ __all__ = [
     "FullAuditMixin",
     "Opened",
     "PoolStatus",
+    "ReadWrite",
     "SessionFactory",
     "SoftDeleteAuditMixin",
     "SoftDeleteMixin",

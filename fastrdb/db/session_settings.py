@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 
 from ..errors import TenancyError
+from .replicas import ReadWrite
 from .sessions import SessionFactory, connections_of, isolation_of
 
 Settings: TypeAlias = tuple[tuple[str, str], ...]
@@ -59,7 +60,9 @@ def remember(session: Session, changes: Mapping[str, str | None]) -> None:
 
 
 def telling(factory: SessionFactory, settings: Settings) -> SessionFactory:
-    """Give a factory whose sessions tell the database these settings."""
+    """Give a factory whose sessions tell the database these settings; of a pair, a pair of such."""
+    if isinstance(factory, ReadWrite):
+        return factory.by(telling(factory.write, settings), telling(factory.read, settings))
 
     def opened() -> AsyncSession:
         session = factory()

@@ -28,6 +28,7 @@ FastRDBError
 │       └── CheckViolation
 ├── UsageError (TypeError)      the wrong kind of object
 │   ├── SessionRefused          ``db`` is no AsyncSession and no factory of one, or one that cannot be used
+│   │   └── ReplicaRefused      it leads to a replica, or may only read, and this writes or locks
 │   └── RedisRefused            ``redis`` was forgotten, or is no client and no Cache
 ├── NotFound                    also sqlalchemy.exc.NoResultFound
 │   └── RowsNotFound            some of many rows do not exist; names each of them
@@ -50,6 +51,7 @@ FastRDBError
 │       └── SchemaNameRefused   a name that cannot be a schema's; also InputError
 └── CacheError
     ├── CacheUnavailable        Redis did not answer in time
+    │   └── CacheFull           Redis is out of memory: a value was not stored
     ├── CacheClosed             the cache, or its event loop, was closed
     ├── CacheShared             ``memory://`` was opened by a second process
     ├── ServerRefused           the server is too old, or its settings break the protocol
@@ -74,6 +76,7 @@ from .arguments import (
     OutOfRange,
     RedisRefused,
     RefusedRow,
+    ReplicaRefused,
     SessionRefused,
     UnknownField,
     UnknownOperator,
@@ -87,6 +90,7 @@ from .base import (
 from .cache import (
     CacheClosed,
     CacheError,
+    CacheFull,
     CacheShared,
     CacheUnavailable,
     SerializationFailed,
@@ -156,6 +160,7 @@ __all__ = [
     "CacheClosed",
     "CacheConnectionError",
     "CacheError",
+    "CacheFull",
     "CacheSerializationError",
     "CacheShared",
     "CacheUnavailable",
@@ -194,6 +199,7 @@ __all__ = [
     "RLSError",
     "RedisRefused",
     "RefusedRow",
+    "ReplicaRefused",
     "RowConflict",
     "RowsConflict",
     "RowsNotFound",

@@ -214,5 +214,9 @@ class SessionRefused(UsageError):
     """``db`` cannot be used here; the message says what to pass instead."""
 
 
+class ReplicaRefused(SessionRefused):
+    """A write, or a lock, where the session may only read: it leads to a replica, or is read-only."""
+
+
 class RedisRefused(UsageError):
     """``redis`` was forgotten, or is neither a client, a Cache nor an explicit ``None``."""

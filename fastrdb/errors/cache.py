@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from .base import FastRDBError
 
 
@@ -11,6 +14,28 @@ class CacheError(FastRDBError):
 
 class CacheUnavailable(CacheError):
     """Redis could not be reached, or did not answer in time. Reads are answered from SQL instead."""
+
+
+class CacheFull(CacheUnavailable):
+    """Redis is out of memory: some of the values were not stored, and nothing older was left in their places.
+
+    All else that was asked for has been done. Free memory, raise ``maxmemory``, or let Redis evict (``allkeys-lru``).
+
+    Args:
+        replies: What the commands answered, errors among it.
+
+    Attributes:
+        replies: What the commands answered, in their order; ``None`` where one was refused.
+        refused: The places of those that were refused.
+    """
+
+    def __init__(self, replies: Sequence[Any]) -> None:
+        super().__init__(replies)
+        self.replies = [None if isinstance(reply, Exception) else reply for reply in replies]
+        self.refused = frozenset(at for at, reply in enumerate(replies) if isinstance(reply, Exception))
+
+    def __str__(self) -> str:
+        return f"Redis is out of memory: {len(self.refused)} of {len(self.replies)} commands were refused"
 
 
 class CacheClosed(CacheError):

@@ -24,8 +24,8 @@ class TenantRequired(TenancyError, InputError):
 
     def __str__(self) -> str:
         problem = self.problem or (
-            "for which tenant? call it inside `with fastrdb.context.tenant(…):`, or, where it takes fields, "
-            f"pass {self.field}=…; all_tenants() gives a crud for the rows of all of them"
+            "for which tenant? call it inside `with fastrdb.context.tenant(…):`, or pass "
+            f"{self.field}=…; all_tenants() gives a crud for the rows of all of them"
         )
         return f"{self.model}: {problem}"
 

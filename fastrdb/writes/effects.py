@@ -17,12 +17,12 @@ from ..cache.store import Command, Get, HoldCell, HoldTable, Mint, Release, Rele
 from ..db.transactions import Transaction
 from ..errors import CacheClosed, CacheError, CacheUnavailable
 from .outbox import Outbox
+from .renewing import Renewing
 from .touched import Through, Touched
 
 logger = logging.getLogger("fastrdb.cache")
 
 _TOKEN_LIFE_MS = 24 * 3_600_000
-_MAX_RENEWALS = 20
 
 
 class CacheEffects:
@@ -50,8 +50,8 @@ class CacheEffects:
         self._prepared: list[Command] | None = None
         self._releasing: list[bytes] = []
         self._sent: Awaitable[list[Reply]] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._renewals = 0
+        self._renewing: Renewing | None = None
+        self._values_at = 0
 
     def touch(self) -> Touched:
         """Give what is touched so far, for more to be added."""
@@ -77,18 +77,21 @@ class CacheEffects:
                 self._post_holds()
             assert self._asked is not None
             self._dump()
-            await self._take_holds(await self._asked, early)
+            replies, lacking = await self.cache.answers(self._asked)
+            if lacking:  # the holds are placed in any case, but there is no memory for tokens, nor for values
+                self.cache.lack(len(self.through))
+                self.through.clear()
+            await self._take_holds(replies, early)
         except CacheUnavailable as error:
             self.cache.stats.count("hold: unreachable")
             self._failed = True
             self.through.clear()
             return error
         self._complete = True
-        loop = asyncio.get_running_loop()
         if self.renews:
-            self._arm(loop)
+            self._renewing = Renewing(self.cache, self._again)
         if self.through and self.cache.parts.stamp_before_commit:
-            loop.call_soon(self._prepare)  # which is when COMMIT is on its way, and there is nothing else to do
+            asyncio.get_running_loop().call_soon(self._prepare)  # when COMMIT is on its way, and nothing else to do
         return None
 
     def write_down(self, connection: Connection) -> None:
@@ -99,7 +102,7 @@ class CacheEffects:
         if not outbox.lies_in(connection):
             self.cache.stats.count("hold: the outbox lies in another database")
             return
-        outbox.write(connection, self.cache.prefix, self._with_tables(self._held))
+        outbox.write(connection, self.cache.prefix, self._touched.with_tables(self._held))
 
     async def _look_early(self) -> Sequence[Reply]:
         """Read the lists of templates before anything is held: what must not be done, for tests."""
@@ -173,6 +176,8 @@ class CacheEffects:
         self.stop_renewing()
         if not self._held:
             return
+        if committed:
+            self.drop_aged()
         if not self._complete and not committed:
             self.withdraw()
             return
@@ -180,8 +185,7 @@ class CacheEffects:
         try:
             if committed and not self.cache.parts.stamp_before_commit:
                 await self._note_again()
-            prepared = self._prepared if committed else None
-            commands = prepared or (self._releases(self._releasing, committed) if self._complete else self._drops())
+            commands = (committed and self._prepared) or self._releases(self._releasing, committed)
             self._sent = self.cache.store.post(commands)
         except CacheError:
             self._keep(self._releasing)
@@ -191,7 +195,8 @@ class CacheEffects:
         sent, self._sent = self._sent, None
         try:
             if sent is not None:
-                await sent
+                _, lacking = await self.cache.answers(sent)
+                self.cache.lack(sum(at >= self._values_at for at in lacking))
         except CacheError:
             self._keep(self._releasing)
 
@@ -205,6 +210,7 @@ class CacheEffects:
     def leave(self) -> None:
         """The outcome is unknown: never release. The holds run out by themselves, and readers bypass until then."""
         self.stop_renewing()
+        self.drop_aged()
         if self._held and not self._complete:
             self.keep_twice()
         self._held = []
@@ -220,18 +226,18 @@ class CacheEffects:
 
     def _keep(self, held: list[bytes]) -> None:
         """Keep the invalidation of what was held, or was to be, and of the tables: their lists may not be known."""
-        keys = self._with_tables(held)
+        keys = self._touched.with_tables(held)
         try:
             self.cache.keep(keys)
         except CacheClosed:
             # Nobody is left to deliver it. What was held runs out; what could not be held is served by others.
             logger.warning("the cache was closed with %d invalidations undelivered", len(keys))
 
-    def _with_tables(self, held: list[bytes]) -> set[bytes]:
-        return {*held, *self._touched.all_of, *self._touched.all_of.values()}
-
-    def _drops(self) -> list[Command]:
-        return [Release(key, self._writer) for key in self._with_tables(self._releasing)]
+    def drop_aged(self, *, lasting_s: float = 0.0) -> None:
+        """Let this process forget what it keeps of the touched values: the write is about to return."""
+        if self.cache.aged.used:
+            known = self._held if self._complete else self._touched.with_tables(self._held)
+            self.cache.aged.drop(known, lasting_s=lasting_s)
 
     def _prepare(self) -> None:
         """Make what lets go after a COMMIT, unless that is done already."""
@@ -240,6 +246,8 @@ class CacheEffects:
 
     def _releases(self, held: list[bytes], committed: bool) -> list[Command]:
         parts, all_of, writer = self.cache.parts, self._touched.all_of, self._writer
+        if not self._complete:
+            return [Release(key, writer) for key in self._touched.with_tables(held)]
         fresh: dict[bytes, bytes] = {}
         values: dict[bytes, tuple[bytes, int]] = {}
         if committed and self.through:
@@ -257,6 +265,7 @@ class CacheEffects:
                 tokens.append(Release(key, writer, fresh[key], _TOKEN_LIFE_MS, parts))
             else:
                 tokens.append(Release(key, writer))
+        self._values_at = len(tokens)
         return tokens + entries
 
     async def _note_again(self) -> None:
@@ -282,25 +291,16 @@ class CacheEffects:
 
     # -- while COMMIT hangs
 
-    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = loop.call_later(self.cache.hold_ms / 2_000, self._renew)
-
     def stop_renewing(self) -> None:
         """Let the holds end by themselves, unless they are released."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._renewing is not None:
+            self._renewing.stop()
+            self._renewing = None
 
-    def _renew(self) -> None:
-        """Ask for more time. The hold then ends later, and is no other hold."""
-        self._renewals += 1
+    def _again(self) -> list[Command]:
         all_of, hold_ms = self._touched.all_of, self.cache.hold_ms
         again: list[Command] = [RenewTable(*keys, self._writer, hold_ms) for keys in all_of.items()]
-        again += [HoldCell(key, self._writer, hold_ms, again=True) for key in self._held if key not in all_of]
-        with suppress(CacheClosed):
-            self.cache.drop(self.cache.store.post(again))
-            if self._renewals < _MAX_RENEWALS:
-                self._arm(asyncio.get_running_loop())
+        return again + [HoldCell(key, self._writer, hold_ms, again=True) for key in self._held if key not in all_of]
 
 
 class Effects:
@@ -354,8 +354,12 @@ class Effects:
             error = await effects.hold()
             if error is not None and effects.cache.on_unreachable == "refuse":
                 raise error
-            if error is not None and not effects.renews:
+            if effects.renews:
+                continue
+            if error is not None:
                 effects.keep_twice()
+            # Nobody will tell when the COMMIT is done: the hold's own life has to do.
+            effects.drop_aged(lasting_s=effects.cache.hold_ms / 1_000)
         self.sent = True
 
     def write_down(self, connection: Connection) -> None:

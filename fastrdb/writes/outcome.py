@@ -33,15 +33,15 @@ def did_not_commit(error: BaseException | None) -> bool:
     arguments = getattr(driver_error, "args", ())
     if arguments and isinstance(arguments[0], int):  # as drivers of MariaDB number their errors, and no others do
         return arguments[0] in _MARIADB_REFUSALS
-    state = _attribute(driver_error, "sqlstate")
+    state = driver_attribute(driver_error, "sqlstate")
     if isinstance(state, str) and len(state) == 5:
         return not state.startswith(_UNKNOWN_CLASSES) and state != _COMPLETION_UNKNOWN
-    name = _attribute(driver_error, "sqlite_errorname")
+    name = driver_attribute(driver_error, "sqlite_errorname")
     return isinstance(name, str) and name.startswith(_SQLITE_REFUSALS)
 
 
-def _attribute(error: object, name: str) -> object:
-    """Read an attribute of a driver's error, or of the one it was translated from."""
+def driver_attribute(error: object, name: str) -> object:
+    """Give an attribute of a driver's error, or of the one that it was translated from; ``None`` for none."""
     seen = 0
     while isinstance(error, BaseException) and seen < 5:
         if (found := getattr(error, name, None)) is not None:

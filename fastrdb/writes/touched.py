@@ -117,6 +117,10 @@ class Touched:
             found.update(dict.fromkeys(sorted(cells)))
         return list(found)
 
+    def with_tables(self, held: Iterable[bytes]) -> set[bytes]:
+        """Give cells, and the tokens of all tables with them: other cells of theirs may not be known."""
+        return {*held, *self.all_of, *self.all_of.values()}
+
     def confirmed(self, template: bytes, all_key: bytes, cell: bytes) -> bool:
         """Tell whether a template is confirmed in the token ``all`` with this key."""
         write = next(write for write in self.tables.values() if write.all_key == all_key)

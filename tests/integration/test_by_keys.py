@@ -16,6 +16,7 @@ from sqlalchemy.util import await_only
 from fastrdb import (
     Cache,
     Crud,
+    InputError,
     MissingKeyField,
     MultipleFound,
     NotFound,
@@ -124,8 +125,14 @@ async def test_wrong_keys_are_refused(pg_world: World, keys: Any, error: type[Ex
     """Keys of several kinds, of no key, or of a wrong type raise before anything is sent."""
     with pytest.raises(error):
         await names(pg_world, keys)
-    with pytest.raises(UsageError, match="missing"):
-        await names(pg_world, [1], missing="drop")
+    assert pg_world.sent == []
+
+
+@pytest.mark.parametrize("method", ["get_by_keys", "update_multi", "delete_multi"])
+async def test_missing_that_means_nothing_is_refused_in_one_way(pg_world: World, method: str) -> None:
+    """Every method that takes ``missing=`` refuses another word as a wrong value, and names those that there are."""
+    with pytest.raises(InputError, match=r"missing: 'drop'; pass one of .*'skip'"):
+        await getattr(pg_world.crud, method)(pg_world.factory, pg_world.cache, [1], missing="drop")
     assert pg_world.sent == []
 
 

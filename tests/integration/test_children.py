@@ -495,3 +495,26 @@ async def test_row_that_a_trigger_keeps_is_an_error(postgres_url: str) -> None:
                 **shelves.given, fk_field="author_id", fk_value=1, data=[{"id": -2}, {"id": 1, "title": "x"}]
             )
         assert await stored(shelves) == BEFORE
+
+
+DROP = "BEGIN IF NEW.title = 'b' THEN RETURN NULL; END IF; RETURN NEW; END"
+DROPS = {
+    "sqlite": ["CREATE TRIGGER drops BEFORE INSERT ON books WHEN NEW.title = 'b' BEGIN SELECT RAISE(IGNORE); END"],
+    "postgresql": [
+        f"CREATE FUNCTION drops() RETURNS trigger LANGUAGE plpgsql AS $$ {DROP} $$",
+        "CREATE TRIGGER drops BEFORE INSERT ON books FOR EACH ROW EXECUTE FUNCTION drops()",
+    ],
+}
+
+
+@pytest.mark.parametrize("database", ["sqlite_url", "postgres_url"])
+async def test_row_that_a_trigger_drops_is_an_error(request: pytest.FixtureRequest, database: str) -> None:
+    """Where a trigger lets a new row vanish, no child gets another one's response: it fails, and nothing is written."""
+    async with shelves_in(request.getfixturevalue(database), "memory://") as shelves:
+        async with shelves.engine.begin() as connection:
+            for statement in DROPS[shelves.engine.dialect.name]:
+                await connection.exec_driver_sql(statement)
+        data = [{"title": title} for title in "abc"]
+        with pytest.raises(UnsupportedModel, match="vanish; create them"):
+            await book_crud().create_by_foreign_key(**shelves.given, fk_field="author_id", fk_value=1, data=data)
+        assert await stored(shelves) == BEFORE

@@ -5,8 +5,9 @@ import logging
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, exists
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.orm import aliased
 from sqlalchemy.util import await_only
 
 from fastrdb import Committed, KeyMismatch, RowChange, UniqueViolation, UsageError
@@ -62,6 +63,57 @@ async def test_writes_are_told_with_their_rows(world: World, told: Told, cached:
     assert rows[4] is not None
     assert [row.after and row.after["email"] for row in rows[4]] == [f"{number}@x" for number in range(300)]
     assert {event.model for event in told.events} == {User}
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("batch", [None, 100])
+async def test_writes_by_condition_are_told_with_their_rows(
+    world: World, told: Told, cached: bool, batch: int | None
+) -> None:
+    """update_where and delete_where tell each row before and after, more than the cache drops one by one included."""
+    given: dict[str, Any] = {"db": world.factory, "redis": world.cache if cached else None}
+    users = [UserIn(email=f"{number}@x", group_id=2) for number in range(300)]
+    created = await world.crud.create_multi(**given, instances=users)
+    before = {user.id: image(user.id, user.email, 2) for user in created}
+    moved = {user.id: image(user.id, user.email, 3) for user in created}
+    told.events.clear()
+    await world.crud.update_where(**given, obj_in=UserChange(group_id=3), group_id=2, batch=batch)
+    await world.crud.update_where(**given, obj_in=named("x"), group_id=3, batch=batch)
+    await world.crud.delete_where(**given, group_id=3, batch=batch)
+    assert [event.kinds for event in told.events] == [{"update"}, {"update"}, {"delete"}]
+    rows = [{row.before["id"]: row for row in event.rows or () if row.before} for event in told.events]
+    assert rows[0] == {id: RowChange(before[id], moved[id]) for id in before}
+    assert rows[1] == {id: RowChange(moved[id], moved[id]) for id in before}
+    assert rows[2] == {id: RowChange(moved[id], None) for id in before}
+
+
+async def test_many_upserts_are_told_with_their_rows(pg_world: World) -> None:
+    """upsert_multi tells every row, more than the cache drops one by one included."""
+    told = pg_world.crud.after_commit(Told(pg_world))
+    users = [UserIn(email=email, name="x") for email in ("ann@x", *(f"{number}@x" for number in range(300)))]
+    await pg_world.crud.upsert_multi(pg_world.factory, pg_world.cache, users)
+    assert [sorted(kinds) for kinds in told.kinds] == [["create"] * 300 + ["update"]]
+
+
+async def test_rows_that_cannot_be_named_are_not_told_one_by_one(pg_world: World) -> None:
+    """More than 10 000 rows, a condition that reads other rows, and AUTOCOMMIT tell that any row may have changed."""
+    world = pg_world
+    told, given = world.crud.after_commit(Told(world)), {"db": world.factory, "redis": None}
+    await world.execute(
+        "INSERT INTO users (email, name, group_id) SELECT g || '@y', 'y', 9 FROM generate_series(1, 10001) g"
+    )
+    assert await world.crud.update_where(**given, obj_in=named("z"), group_id=9, batch=2_000) == 10_001
+    other = aliased(User)
+    await world.crud.update_where(**given, obj_in=named("z"), where=exists().where(other.id == User.id, other.id < 3))
+    commits = async_sessionmaker(world.another_engine(isolation_level="AUTOCOMMIT"))
+    await world.crud.update_where(commits, None, named("z"), id=ANN)
+    await world.crud.delete_where(**given, group_id=9, id={"<": 10_003})
+    assert [(event.kinds, event.rows and len(event.rows)) for event in told.events] == [
+        ({"update"}, None),
+        ({"update"}, None),
+        ({"update"}, None),
+        ({"delete"}, 10_000),
+    ]
 
 
 async def test_hooks_see_what_is_committed_and_released(world: World, told: Told) -> None:

@@ -20,6 +20,13 @@ from tests.models import UserChange, UserIn, UserOut, named, user_crud
 from tests.servers.mariadb import MariaDBServer
 from tests.world import ANN, Read, World, opened, until
 
+
+class WithId(UserIn):
+    """A user that is upserted by its id."""
+
+    id: int
+
+
 ABSENT, HELD = "miss: absent", "bypass: the entry is held"
 
 
@@ -195,6 +202,34 @@ async def test_deadlock_lets_go(world: World) -> None:
     winner = f"by {results.index(None) + 1}"
     assert (await world.read(id=1)).name == (await world.read(id=2)).name == winner
     await world.warm()
+
+
+@pytest.mark.parametrize("method", ["upsert_multi", "update_multi"])
+async def test_deadlock_of_batches_is_told_as_one(world: World, method: str) -> None:
+    """A deadlock undoes the savepoint of a batch, too: what is raised is still the deadlock, and the other is there."""
+    both = asyncio.Barrier(2)
+
+    async def write(session: AsyncSession, id: int, by: int) -> None:
+        keys = [id, 10 + by]  # two rows, so that it is a batch
+        if method == "update_multi":
+            items = [(key, named(f"by {by}")) for key in keys]
+            await world.crud.update_multi(session, world.cache, items, missing="skip")
+        else:
+            rows = [WithId(id=key, email=f"{key}@x", name=f"by {by}") for key in keys]
+            await world.crud.upsert_multi(session, world.cache, rows, update_fields=["name"])
+
+    async def swap(first: int, second: int) -> None:
+        async with AsyncSession(world.engine) as session, session.begin():
+            await write(session, first, first)
+            await both.wait()
+            await write(session, second, first)
+
+    results = await asyncio.gather(swap(1, 2), swap(2, 1), return_exceptions=True)
+    (error,) = (result for result in results if result is not None)
+    assert isinstance(error, OperationalError)
+    assert "1213" in str(error)
+    winner = f"by {results.index(None) + 1}"
+    assert (await world.read(id=1)).name == (await world.read(id=2)).name == winner
 
 
 async def test_update_waits_for_a_lock_and_sees_what_it_waited_for(world: World) -> None:

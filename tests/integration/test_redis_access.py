@@ -105,6 +105,14 @@ async def test_a_user_with_the_documented_commands(private_redis: Callable[..., 
         await StoreContract(make).run(check)
 
 
+async def test_a_policy_that_may_not_be_seen(private_redis: Callable[..., RedisServer]) -> None:
+    """Who may not call INFO is taken with ``epoch=``, whatever the eviction policy is: nobody can tell."""
+    server = private_redis("valkey", "--maxmemory-policy", "volatile-ttl")
+    say(server, "ACL", "SETUSER", "app", *documented("app"), "-info")
+    async with Cache.from_url(server.url.replace("//", f"//app:{PASSWORD}@"), epoch="blue") as cache:
+        assert await answers(cache.store)
+
+
 @pytest.mark.parametrize("command", ["get", "getrange"])
 async def test_who_may_not_look_takes_no_hold_for_nothing(
     private_redis: Callable[..., RedisServer], command: str

@@ -16,7 +16,7 @@ from redis import exceptions as redis_errors
 
 from fastrdb.cache.redis import RedisStore
 from fastrdb.cache.store import Claim, Fill, Get, HoldCell, HoldTable, Life, ListTemplates, Mint, Release
-from fastrdb.errors import CacheUnavailable, RedisRefused, ServerRefused
+from fastrdb.errors import CacheFull, CacheUnavailable, RedisRefused, ServerRefused
 from tests.servers.redis import RedisServer, client, commandstats
 
 LIFE_MS = 60_000
@@ -71,6 +71,15 @@ async def test_any_client_will_do(redis_url: str, kind: str) -> None:
     assert {line["db"] for line in our_connections(redis_url, name)} == {str(KINDS[kind].get("db", 0))}
     await store.aclose()
     await owner.aclose()
+
+
+async def test_connections_have_the_name_that_they_are_given(valkey_url: str) -> None:
+    """What a URL says of ``client_name`` is what CLIENT LIST says of both connections."""
+    store = RedisStore.factory_from_url(f"{valkey_url}?client_name=shipping")()
+    await store.read(b"entry", ())
+    await store.read(b"entry", (), bulk=True)
+    assert len(our_connections(valkey_url, "shipping")) == 2
+    await store.aclose()
 
 
 async def test_closing_the_client_closes_nothing_here(valkey_url: str) -> None:
@@ -243,9 +252,10 @@ async def taken(attempt: Callable[[], Awaitable[Any]]) -> Any:
                 await asyncio.sleep(0.02)
 
 
-async def test_the_wrong_eviction_policy_is_refused(private_redis: Callable[..., RedisServer]) -> None:
+@pytest.mark.parametrize("flavour", ["valkey", "redis7"])
+async def test_the_wrong_eviction_policy_is_refused(private_redis: Callable[..., RedisServer], flavour: str) -> None:
     """volatile-ttl evicts holds first, so it is refused; after it was changed the server is taken."""
-    server = private_redis("redis7", "--maxmemory-policy", "volatile-ttl")
+    server = private_redis(flavour, "--maxmemory-policy", "volatile-ttl")
     store = RedisStore.factory_from_url(server.url)()
     with pytest.raises(ServerRefused, match="volatile-ttl"):
         await store.read(b"entry", ())
@@ -286,16 +296,15 @@ async def test_a_cluster_node_answers_with_errors(private_redis: Callable[..., R
 
 
 async def test_out_of_memory_can_be_told(private_redis: Callable[..., RedisServer]) -> None:
-    """A full server refuses a fill with a cause that says so; reads and releases go on."""
+    """A full server refuses a claim with an error that says so; reads and releases go on."""
     server = private_redis("redis7")
     store = RedisStore.factory_from_url(server.url)()
     await store.run([HoldCell(b"held", b"w1", LIFE_MS), Mint(b"token", b"a", LIFE_MS)])
     with client(server.url) as admin:
         admin.set("ballast", b"x" * 1_000_000)
         admin.config_set("maxmemory", "1mb")
-    with pytest.raises(CacheUnavailable) as caught:
+    with pytest.raises(CacheFull, match="out of memory"):
         await filled(store)
-    assert isinstance(caught.value.__cause__, redis_errors.OutOfMemoryError)
     assert await store.run([Release(b"held", b"w1"), Mint(b"token", b"b", 2 * LIFE_MS)]) == [None, b"a"]
     assert await store.read(b"held", (b"token",)) == (None, (b"a",))
     assert len(our_connections(server.url)) == 1

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from pydantic import BaseModel as Schema
-from sqlalchemy import String, UniqueConstraint
+from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fastrdb import (
@@ -22,6 +22,7 @@ from fastrdb import (
     TenancyError,
     TenantMismatch,
     TenantRequired,
+    UsageError,
     ValueRefused,
 )
 from fastrdb.context import tenant
@@ -130,6 +131,7 @@ async def test_call_without_a_tenant_is_refused(small: Shelf) -> None:
         calls: list[tuple[str, dict[str, Any]]] = [
             ("create", {"obj_in": written}),
             ("create_multi", {"instances": [written]}),
+            *of_many(made.id, written, "x"),
             ("update", {"obj_in": DocChange(title="x"), "id": made.id}),
             *((name, {"id": made.id}) for name in ROWS),
             *((name, {}) for name in LISTS),
@@ -143,6 +145,101 @@ async def test_call_without_a_tenant_is_refused(small: Shelf) -> None:
         with pytest.raises(TenantRequired):
             await getattr(crud, name)(small.cache, id=made.id)
     assert small.sent == sent
+
+
+def of_many(id: int, new: DocIn, title: str) -> list[tuple[str, dict[str, Any]]]:
+    """Calls of the methods that take no fields: a row is read, changed, made again, given children, and deleted."""
+    children: dict[str, Any] = {"fk_field": "parent_id", "fk_value": id}
+    return [
+        ("get_by_keys", {"keys": [id]}),
+        ("update_multi", {"items": [(id, DocChange(title=title))]}),
+        ("upsert_multi", {"instances": [new]}),
+        ("create_by_foreign_key", {**children, "data": [{"slug": "child"}]}),
+        ("update_by_foreign_key", {**children, "data": [{"slug": "other child"}]}),
+        ("delete_by_foreign_key", children),
+        ("delete_multi", {"keys": [id]}),
+    ]
+
+
+async def test_methods_without_fields_take_the_tenant_as_a_keyword(shelf: Shelf) -> None:
+    """Each of them works for ``tenant_id=`` as in its block, drops what it has cached, and takes no other field."""
+    made = await shelf.make()
+    new = DocIn(slug="one", title="upserted", id=made.id)  # type: ignore[call-arg]
+    told: dict[str, Any] = {"tenant_id": "acme"}
+
+    async def seen() -> Any:
+        return await shelf.crud.get_or_none(**shelf.given, **told, id=made.id), await shelf.crud.count(
+            **shelf.given, **told
+        )
+
+    answers: list[Any] = []
+    for name, arguments in of_many(made.id, new, "changed"):
+        await shelf.cached(seen)
+        call = getattr(shelf.crud, name)
+        with pytest.raises(UsageError, match="folder"):
+            await call(**shelf.given, **arguments, folder=1)
+        answers.append(await call(**shelf.given, **arguments, **told))
+        if name == "update_multi":
+            assert (await seen())[0].title == "changed"
+    assert answers[0] == [made]
+    assert [row.title for row in answers[1]] == ["changed"]
+    assert [(each.row.title, each.created) for each in answers[2]] == [("upserted", False)]
+    assert [row.tenant_id for row in [*answers[3], *answers[4].created]] == ["acme", "acme"]
+    assert answers[5:] == [2, [made.id]]
+    assert await seen() == (None, 0)
+
+
+async def test_methods_without_fields_see_one_tenant_of_all_tenants(small: Shelf) -> None:
+    """From ``all_tenants()``, a tenant as a keyword narrows them to that tenant's rows, and owns what they insert."""
+    made, everybody = await small.make(), small.crud.all_tenants()
+    other = {**small.given, "tenant_id": "other"}
+    assert await everybody.get_by_keys(**other, keys=[made.id]) == []
+    assert await everybody.update_multi(**other, items=[(made.id, DocChange(title="x"))], missing="skip") == []
+    assert await everybody.delete_multi(**other, keys=[made.id], missing="skip") == []
+    ((row, created),) = await everybody.upsert_multi(**other, instances=[DocIn(slug="two", id=77)])  # type: ignore[call-arg]
+    assert (row.tenant_id, created) == ("other", True)
+    assert await everybody.get_by_keys(**small.given, keys=[made.id]) == [made]
+
+
+class Elsewhere(DeclarativeBase):
+    """Tables without mixins."""
+
+
+class Firm(Elsewhere):
+    """A tenant."""
+
+    __tablename__ = "firms"
+    id: Mapped[str] = mapped_column(String(20), primary_key=True)
+
+
+class Seat(Elsewhere):
+    """A row whose tenant is a row itself."""
+
+    __tablename__ = "seats"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    firm_id: Mapped[str] = mapped_column(ForeignKey("firms.id"))
+
+
+class SeatOut(Schema):
+    """A seat."""
+
+    id: int
+
+
+async def test_parent_that_is_another_tenant_is_refused(small: Shelf) -> None:
+    """Where the tenant is the parent, a call that names two of them is refused, in a block and by the keyword."""
+    async with small.engine.begin() as connection:
+        await connection.run_sync(Elsewhere.metadata.create_all)
+        await connection.exec_driver_sql("INSERT INTO firms VALUES ('a'), ('b')")
+        await connection.exec_driver_sql("INSERT INTO seats VALUES (1, 'a'), (2, 'b')")
+    seats: Crud[Seat, Any, Any, SeatOut] = Crud(Seat, SeatOut, "seat:{id}", tenant="firm_id")
+    given = {**small.given, "fk_field": "firm_id"}
+    with pytest.raises(TenantMismatch):
+        await seats.delete_by_foreign_key(**given, fk_value="b", firm_id="a")
+    with tenant("a"), pytest.raises(TenantMismatch):
+        await seats.delete_by_foreign_key(**given, fk_value="b")
+    assert await seats.delete_by_foreign_key(**given, fk_value="a", firm_id="a") == 1
+    assert await seats.all_tenants().count(small.factory, small.cache) == 1
 
 
 ROWS = ("get", "get_or_none", "get_json", "exists", "delete", "restore", "purge")
@@ -303,10 +400,6 @@ async def test_crud_of_nobodys_rows_has_no_other_side(small: Shelf) -> None:
 
 
 # Columns of one's own.
-
-
-class Elsewhere(DeclarativeBase):
-    """Tables without mixins."""
 
 
 class Desk(Elsewhere):

@@ -539,6 +539,68 @@ async def test_batch_that_keeps_what_is_there(world: World) -> None:
     assert [(each.row.name, each.created) for each in found] == [("New", True), ("Ann", False)]
 
 
+@pytest.mark.parametrize("fields", [["name"], []])
+async def test_many_rows_take_few_statements_and_say_exactly_which_are_new(world: World, fields: list[str]) -> None:
+    """Of 1 200 rows in any order, each says whether it was created, on every database by few statements."""
+    numbers = [number * 7 % 1_200 for number in range(1_200)]
+    old = [UserIn(email=f"{number:04}@x", name="old") for number in numbers if number % 3 == 0]
+    await world.crud.create_multi(world.factory, None, old, returning=False)
+    world.sent.clear()
+    found = await world.crud.upsert_multi(
+        world.factory,
+        world.cache,
+        [UserIn(email=f"{number:04}@x", name="new") for number in numbers],
+        update_fields=fields,
+    )
+    assert [(each.row.email, each.created) for each in found] == [(f"{n:04}@x", n % 3 != 0) for n in numbers]
+    assert [each.row.name for each in found] == ["new" if fields or n % 3 else "old" for n in numbers]
+    assert len({each.row.id for each in found}) == 1_200
+    assert len(world.sent) < 20
+
+
+@pytest.mark.parametrize("fields", [["name"], []])
+async def test_concurrent_batches_create_each_row_once(world: World, fields: list[str]) -> None:
+    """Of sessions that upsert the same rows at once, each row is created by one; the others change it, or leave it."""
+    keys = [f"{number:03}@x" for number in range(200)]
+
+    async def upsert(name: str, ordered: list[str]) -> list[Upserted[UserOut]]:
+        users = [UserIn(email=email, name=name) for email in ordered]
+        return await world.crud.upsert_multi(world.factory, world.cache, users, update_fields=fields)
+
+    results = await asyncio.gather(upsert("a", keys), upsert("b", keys[::-1]), upsert("c", keys[50:]))
+    creations = [each.row.email for result in results for each in result if each.created]
+    assert sorted(creations) == keys
+    assert await world.crud.count(world.factory, world.cache) == 202
+
+
+async def test_rows_of_a_batch_may_take_over_what_earlier_ones_give_up(given: dict[str, Any], parts: PartCrud) -> None:
+    """A batch goes row by row where one takes the unique value of another one that is changed before it."""
+    await parts.create(**given, obj_in=PartGiven(shelf=1, place=1, serial="a"))
+    batch = [PartGiven(shelf=1, place=1, serial="b"), PartGiven(shelf=1, place=2, serial="a")]
+    found = await parts.upsert_multi(**given, instances=batch, conflict_fields=["shelf", "place"])
+    assert [(each.row.serial, each.created) for each in found] == [("b", False), ("a", True)]
+    with pytest.raises(UniqueViolation):
+        await parts.upsert_multi(
+            **given,
+            instances=[PartGiven(shelf=1, place=1, serial="c"), PartGiven(shelf=1, place=3, serial="a")],
+            conflict_fields=["shelf", "place"],
+        )
+    assert (await parts.get(**given, shelf=1, place=1)).serial == "b"
+
+
+async def test_keys_that_a_trigger_writes_are_kept_once(pg_world: World) -> None:
+    """With ``update_fields=[]``, a trigger that writes other keys than were given has each row inserted once."""
+    await pg_world.execute(
+        "CREATE FUNCTION low() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN NEW.email = lower(NEW.email); RETURN NEW; END $$",
+        "CREATE TRIGGER low BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION low()",
+    )
+    users = [UserIn(email="Cid@x"), UserIn(email="Dan@x")]
+    found = await pg_world.crud.upsert_multi(pg_world.factory, pg_world.cache, users, update_fields=[])
+    assert [(each.row.email, each.created) for each in found] == [("cid@x", True), ("dan@x", True)]
+    assert await pg_world.crud.count(pg_world.factory, pg_world.cache) == 4
+
+
 async def test_equal_keys_in_a_batch_are_refused(world: World) -> None:
     """Rows with one key raise, before anything is sent, naming each of them."""
     rows = [UserIn(email="a@x"), UserIn(email="b@x"), UserIn(email="a@x"), UserIn(email="a@x")]

@@ -14,8 +14,9 @@ from tests.servers.pgbouncer import PgBouncerServer
 from tests.servers.postgres import PostgresServer
 from tests.servers.programs import postgres_of_wheel
 from tests.servers.redis import RedisServer
+from tests.servers.replicated import ReplicatedPostgres
 
-Server = Cluster | MariaDBServer | PostgresServer | PgBouncerServer | RedisServer
+Server = Cluster | MariaDBServer | PostgresServer | PgBouncerServer | RedisServer | ReplicatedPostgres
 
 POSTGRES_URL = os.environ.get("FASTRDB_TEST_POSTGRES_URL")
 MYSQL_URL = os.environ.get("FASTRDB_TEST_MYSQL_URL")
@@ -25,9 +26,11 @@ FLAVOURS = ("given",) if REDIS_URL else ("valkey", "redis7")
 
 
 def start(name: str) -> Server:
-    """Start, or reach, a server: ``postgres``, one of POSTGRES_MAJORS, ``mariadb``, ``cluster`` or one of FLAVOURS."""
+    """Start, or reach, a server: ``postgres``, ``replicated``, ``mariadb``, ``cluster``, a major or a flavour."""
     if name in POSTGRES_MAJORS:
         return PostgresServer.start(postgres_of_wheel(POSTGRES_MAJORS[name]))
+    if name == "replicated":
+        return ReplicatedPostgres.start()
     if name == "cluster":
         return Cluster.start()
     if name == "postgres":
@@ -64,6 +67,16 @@ class Fleet:
         """
         server = self.server(name)
         assert isinstance(server, PostgresServer)
+        return server
+
+    def replicated(self) -> ReplicatedPostgres:
+        """The run's PostgreSQL server with a streaming replica, beside the one without.
+
+        Raises:
+            ServerUnavailable: There is none, for each who asks.
+        """
+        server = self.server("replicated")
+        assert isinstance(server, ReplicatedPostgres)
         return server
 
     def pgbouncer(self) -> PgBouncerServer:

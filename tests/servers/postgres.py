@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -59,12 +59,12 @@ class PostgresServer:
         return f"<postgres {self.version} ({self.source}) {self.url}>"
 
     @classmethod
-    def start(cls, program: Program | None = None) -> "PostgresServer":
-        """Start a private server on a free port: of *program*, or of whatever there is."""
+    def start(cls, program: Program | None = None, **settings: str) -> "PostgresServer":
+        """Start a private server on a free port: of *program*, or of whatever there is, with further settings."""
         program = program or programs.postgres()
         process = Process(
             "postgres",
-            lambda process: command(program, process),
+            lambda process: command(program, process, settings),
             ready,
             account=ACCOUNT,
             deadly=signal.SIGQUIT,  # SIGKILL would leave its shared memory behind
@@ -92,6 +92,11 @@ class PostgresServer:
         if self.process is None:
             raise RuntimeError(f"{self.url} was given by URL: its process is not ours")
         return self.process.pid
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._url.port or 5432
 
     def database_url(self, name: str) -> str:
         """The database *name* of this server, for SQLAlchemy."""
@@ -144,10 +149,10 @@ class PostgresServer:
             self.process.remove()
 
 
-def command(program: Program, process: Process) -> list[str]:
-    """The command line of a server that may lose everything."""
-    settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
-    return [*program.argv, "-D", str(process.folder / "data"), "-p", str(process.port), *settings]
+def command(program: Program, process: Process, settings: Mapping[str, str] | None = None) -> list[str]:
+    """The command line of a server that may lose everything, with further settings."""
+    given = [f"--{name}={value}" for name, value in {**SETTINGS, **(settings or {})}.items()]
+    return [*program.argv, "-D", str(process.folder / "data"), "-p", str(process.port), *given]
 
 
 def ready(process: Process) -> None:

@@ -1,0 +1,1 @@
+"""What one tenant tries to do with the rows of another."""
