@@ -121,10 +121,10 @@ class Writer:
         self.process.kill()
         self.process.join()
 
-    def settled(self) -> tuple[int, int]:
-        """Wait until it has nothing to deliver; give its writes, and how many could not hold."""
+    def answer(self) -> tuple[int, int]:
+        """Wait until it has begun, or has nothing to deliver; give its writes, and how many could not hold."""
         if not self.pipe.poll(PATIENCE_S):
-            raise TimeoutError(f"writer {self.order.number} cannot deliver what it has kept")
+            raise TimeoutError(f"writer {self.order.number} does not begin, or cannot deliver what it has kept")
         found: tuple[int, int] = self.pipe.recv()
         return found
 
@@ -152,6 +152,7 @@ async def obey(order: Order, pipe: Connection) -> None:
         while True:
             assert await asyncio.to_thread(pipe.recv) == WRITE
             over = asyncio.ensure_future(asyncio.to_thread(pipe.recv))
+            pipe.send((0, 0))  # it has begun
             writes = await write_until(over, subject, sessions, cache)
             while cache.undelivered:  # noqa: ASYNC110  # it has no event
                 await asyncio.sleep(0.01)
@@ -227,6 +228,8 @@ class Checker:
                 await self._read_all(cache)
         for writer in self._writers:
             writer.tell(WRITE)
+        for writer in self._writers:
+            await asyncio.to_thread(writer.answer)
         reading = asyncio.create_task(self._go_on_reading())
         await asyncio.sleep(BEFORE_S)
         await asyncio.to_thread(outage.begin)
@@ -252,7 +255,7 @@ class Checker:
         for writer in writers:
             writer.tell(SETTLE)
         for writer in writers:
-            writes, kept = await asyncio.to_thread(writer.settled)
+            writes, kept = await asyncio.to_thread(writer.answer)
             self.count.writes += writes
             self.count.kept += kept
         until = time.monotonic() + PATIENCE_S

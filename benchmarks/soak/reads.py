@@ -87,7 +87,7 @@ def judged(report: Report, scenario: Scenario, names: set[str]) -> Outcome:
         found += f", {report.outages.total()} outages; in windows {report.bounded}"
         found += f", {report.longest_lag_s:.2f} s old at most" if report.bounded else ""
     all_done = report.reads >= scenario.reads and names <= set(report.outages)
-    showing = report.cache["hits"] > 0 and report.writes.total() > 0 and report.kills > 0
+    showing = report.cache["hits"] > 0 and report.writes.total() > 0 and (report.kills > 0 or bool(names))
     verdict = Verdict.MISSED if report.stale else Verdict.MET if all_done and showing else Verdict.SHORT
     return Outcome(found, verdict, "\n".join(map(str, report.examples)))
 

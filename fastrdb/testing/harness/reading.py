@@ -97,16 +97,20 @@ class Reader:
             reads = [self._subject.read(self._random) for _ in range(size)]
             answers = await self._batch(reads, cancelled)
             after, at = await truth.snapshot(), time.monotonic()
-            known = [(reads[number], *told) for number, told in answers.items()]
+            known = [(reads[number], told.answer, told.began) for number, told in answers.items()]
             versions = await truth.versions(_unknown(known, before, after))
             sandwich = Sandwich(before, after, versions)
             verdicts = [(read, told, began, why_stale(read, told, sandwich)) for read, told, began in known]
-            wrong = [verdict for verdict in verdicts if verdict[-1] is not None]
-            lags = [self._lag(read, told, sandwich, began) for read, told, began, _ in wrong]
-            stale = [_found(*each, sandwich) for each, lag in zip(wrong, lags, strict=True) if lag > self._bound_s]
+            stale, lags = list[Found](), list[float]()
+            for read, told, began, why in verdicts:
+                lag = self._lag(read, told, sandwich, began) if why is not None else 0.0
+                if why is not None and lag > self._bound_s:
+                    stale.append(_found(read, told, began, why, sandwich))
+                elif why is not None:
+                    lags.append(lag)
             if stale and doubts:
                 stale = _doubted(stale, await truth.history())
-            report(len(verdicts), stale, [lag for lag in lags if lag <= self._bound_s])
+            report(len(verdicts), stale, lags)
             before = after
 
     def _remember(self, at: float, snapshot: Snapshot) -> None:
