@@ -111,9 +111,12 @@ def _update(world: World) -> Work:
             for row_id in ids:
                 await connection.execute(statement, {"row_id": row_id, "new_name": f"{name} {row_id}"})
 
-    async def fastrdb(name: str) -> None:
+    async def fastrdb(name: str, *, returning: bool = False) -> None:
         items = [(row_id, UserUpdate(name=f"{name} {row_id}")) for row_id in ids]
-        await world.bulk_crud.update_multi(db=world.sessions, redis=world.cache, items=items)
+        await world.bulk_crud.update_multi(db=world.sessions, redis=world.cache, items=items, returning=returning)
+
+    async def with_rows(name: str) -> None:
+        await fastrdb(name, returning=True)
 
     def changing(change: Callable[[str], Awaitable[None]]) -> Contestant:
         async def run(_: int) -> None:
@@ -127,15 +130,17 @@ def _update(world: World) -> Work:
         async with engine.begin() as connection:
             rows = [each.model_dump() for each in some_users(1, world.scale.changed)]
             ids[:] = (await connection.scalars(insert(table).returning(table.c.id), rows)).all()
-        for number, change in enumerate((by_hand, fastrdb)):
+        for number, change in enumerate((by_hand, fastrdb, with_rows)):
             await change(f"Way {number}")
             await _check(world, world.scale.changed, f"Way {number} ")
         yield
         await engine.dispose()
         await world.empty_bulk()
 
-    title = f"update_multi of {world.scale.changed:,} rows, beside one UPDATE per row"
-    return Work("update_many", title, 0.2, changing(by_hand), changing(fastrdb), around, most=1, rounds=ROUNDS)
+    title = f"update_multi of {world.scale.changed:,} rows, `returning=False`, beside one UPDATE per row"
+    beside = {"with the rows, as responses": changing(with_rows)}
+    ours = changing(fastrdb)
+    return Work("update_many", title, 0.2, changing(by_hand), ours, around, beside=beside, most=1, rounds=ROUNDS)
 
 
 async def _check(world: World, rows: int, name: str = "") -> None:

@@ -6,6 +6,7 @@ from functools import partial
 
 from . import reads
 from .lost import OUTAGES, lose
+from .others import ALLOWED_S, CANCELLATIONS, away, cancel
 from .part import Part
 
 PARTS: tuple[Part, ...] = (
@@ -21,4 +22,8 @@ PARTS: tuple[Part, ...] = (
         "proceed", f"lost invalidations, {OUTAGES} outages during writes", "0", partial(lose, outbox=False, kills=False)
     ),
     Part("outbox", "the same with an outbox, and writers killed in them", "0", partial(lose, outbox=True, kills=True)),
+    Part("cancelled", f"what {CANCELLATIONS:,} cancelled requests leave behind", "nothing", cancel),
+    Part(
+        "away", "p99 of a cached read while Redis is away, above that of SQL", f"<= {ALLOWED_S * 1e3:g} ms", away, 0.3
+    ),
 )

@@ -133,7 +133,7 @@ class Core(Generic[M, C, U, R]):
         self._keyed = self._layout  # what reads use of it
         self._spaces: dict[str, Keyspace] = {}
         self._places = Places()
-        self._last: tuple[async_sessionmaker[Any], dict[str, Any], Sources] | None = None
+        self._last: tuple[SessionFactory, async_sessionmaker[Any], dict[str, Any], Sources] | None = None
         self._restrictions: WeakKeyDictionary[Transactions, Restrictions] = WeakKeyDictionary()
         self._statements: dict[object, Any] = {}
         self._hidden = self._hidden_columns()
@@ -301,16 +301,17 @@ class Core(Generic[M, C, U, R]):
         Sessions are never kept here. A factory that was configured anew is resolved again.
         """
         given, cache = db if db is not None else self._db, self._cache(redis)
-        if self._last is not None and isinstance(given, async_sessionmaker):
-            factory, options, last = self._last
-            if given is factory and cache is last.cache and given.kw == options:
+        if self._last is not None:
+            factory, maker, options, last = self._last
+            if given is factory and cache is last.cache and maker.kw == options:
                 return last
         database = resolve_database(given)
         place = self._place(database, cache)
         sighted, sight = sight_of(database, place, self._restrictions.get(place.transactions), self._tables)
         found = Sources(sighted, place, cache, self._space(cache) if cache is not None else None, sight)
-        if sight is None and isinstance(database, async_sessionmaker) and self._places.remembers(database):
-            self._last = database, dict(database.kw), found
+        writes = primary_of(database)
+        if sight is None and isinstance(writes, async_sessionmaker) and self._places.remembers(writes):
+            self._last = cast("SessionFactory", database), writes, dict(writes.kw), found
         return found
 
     async def _asked_sources(
