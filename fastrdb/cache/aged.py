@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, NamedTuple
 
 from .bounded import Bounded
+from .clock import CLOCK
 
 logger = logging.getLogger("fastrdb.cache")
 
@@ -26,12 +25,6 @@ AGED_BYTES: Final = 32 * 2**20
 _ALWAYS: Final = float("-inf")
 _MOST_DROPS: Final = 10_000  # keys that are remembered one by one
 _OWN_BYTES: Final = 250  # of a kept value, besides its text and its item's
-
-
-def boot_clock() -> Callable[[], float]:
-    """Give a clock of seconds that never goes back, and goes on while the machine sleeps, where there is one."""
-    boot = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic if boot is None else partial(time.clock_gettime, boot)
 
 
 class Kept(NamedTuple):
@@ -62,8 +55,8 @@ class Aged:
         used: Somebody keeps values here: only then do writes say what they touch.
     """
 
-    def __init__(self, max_bytes: int = AGED_BYTES, *, clock: Callable[[], float] | None = None) -> None:
-        self.clock = boot_clock() if clock is None else clock
+    def __init__(self, max_bytes: int = AGED_BYTES, *, clock: Callable[[], float] = CLOCK) -> None:
+        self.clock = clock
         self.used = False
         self._kept: Bounded[Kept] = Bounded(max_bytes)
         self._dropped: dict[bytes, float] = {}

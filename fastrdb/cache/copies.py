@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from .clock import CLOCK
 from .protocol import Cell
 from .reads import Stamps, hit
 from .stats import Stats
@@ -36,12 +36,6 @@ _ENTRY_BYTES: Final = 400  # what an entry costs besides its texts: objects, slo
 _SCOPE_BYTES: Final = 500
 _TOKEN_BYTES: Final = 500  # of each token of a scope, a set that names its scopes among them
 _SCOPES_SHARE: Final = 0.25  # of the size: they are small, and many entries share one
-
-
-# Linux's monotonic clock stands still while the machine sleeps, or its snapshot is kept; the other one does not.
-CLOCK: Final[Callable[[], float]] = (
-    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
-)
 
 
 class Ticket(NamedTuple):

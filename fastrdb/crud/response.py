@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from hashlib import blake2b
 from itertools import repeat
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -28,6 +29,7 @@ class Responses(Generic[R]):
         by_entity: The schema needs a mapped instance: related rows, a Python property of the model, or a validator that
             runs before.
         options: The loader options for a SELECT of instances.
+        load: Reads one response from stored JSON; leading white space is JSON's.
     """
 
     def __init__(self, model: Model, schema: type[R], whose: str | None = None) -> None:
@@ -41,6 +43,9 @@ class Responses(Generic[R]):
         self._names = tuple(self.columns)
         self._list: TypeAdapter[list[R]] = TypeAdapter(list[schema])  # type: ignore[valid-type]  # known at run time
         self.wire = self.shown.same_names()
+        by_name = partial(schema.model_validate_json, by_name=True, by_alias=False)
+        # The first is model_validate_json, bare: every hit calls it.
+        self.load: Callable[[bytes], R] = schema.__pydantic_validator__.validate_json if self.wire else by_name
 
     def build(self, row: Sequence[Any]) -> R:
         """Validate a row, given as the values of ``columns`` in their order; more values may follow."""
@@ -56,12 +61,6 @@ class Responses(Generic[R]):
         if self.shown.settles:
             self.shown.settle(entity)
         return self.schema.model_validate(entity, from_attributes=True)
-
-    def load(self, raw: bytes) -> R:
-        """Read one response from stored JSON; leading white space is JSON's."""
-        if self.wire:
-            return cast("R", self.schema.__pydantic_validator__.validate_json(raw))  # model_validate_json, bare
-        return self.schema.model_validate_json(raw, by_name=True, by_alias=False)
 
     def load_list(self, raw: bytes) -> list[R]:
         """Read a list of responses from stored JSON."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastrdb.cache import aged as module
-from fastrdb.cache.aged import Aged, Kept, Spare, boot_clock
+from fastrdb.cache.aged import Aged, Kept, Spare
 
 SCOPES = st.lists(st.sampled_from([b"entry", b"all", b"any"]), unique=True, min_size=1).map(tuple)
 STEPS = st.lists(
@@ -166,9 +166,3 @@ def test_an_outage_is_logged_once_and_its_end_once(caplog: pytest.LogCaptureFixt
         "the database cannot be read (OSError): aged values are given to who accepts them",
         "the database can be read again",
     ]
-
-
-def test_the_clock_goes_on():
-    """The clock that is used without another one gives seconds that never go back."""
-    clock = boot_clock()
-    assert clock() <= clock()

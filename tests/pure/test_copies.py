@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastrdb.cache.copies import CLOCK, Copies, Ticket
+from fastrdb.cache.clock import CLOCK
+from fastrdb.cache.copies import Copies, Ticket
 from fastrdb.cache.reads import NULL, Stamps
 from fastrdb.cache.tracking import minimal
 
