@@ -6,24 +6,25 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextvars import Context
 from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
 
 from redis.asyncio import Redis, RedisCluster
 
-from ..errors import CacheClosed, CacheError, CacheFull, ConfigurationError, RedisRefused
+from ..errors import CacheClosed, CacheFull, ConfigurationError, RedisRefused
 from .aged import AGED_BYTES, Aged
 from .cluster import SCHEMES, ClusterStore
+from .courier import Courier
+from .in_loop import InLoop
 from .memory import MemoryStore
 from .near import Near, NearTier
 from .outbox import Outbox, Replay
-from .protocol import ALL_PARTS, Parts, random_name
+from .protocol import ALL_PARTS, Parts
 from .redis import RedisStore
 from .relief import Relief
 from .shortage import Shortage
 from .stats import Stats
-from .store import Command, Release, Reply, Store
+from .store import Command, Reply, Store
 from .tokens import SeenTokens
 
 logger = logging.getLogger("fastrdb.cache")
@@ -33,7 +34,6 @@ OnUnreachable: TypeAlias = Literal["proceed", "refuse"]
 HOLD_MS = 3_000
 OUT_OF_MEMORY = "not stored: out of memory"
 _CLUSTERED = tuple(f"{scheme}://" for scheme in SCHEMES)
-_RETRY_FIRST_S, _RETRY_LAST_S = 0.05, 1.0
 
 # The only module state: all cruds that are given one client share one Cache.
 _caches: WeakKeyDictionary[Redis | RedisCluster, Cache] = WeakKeyDictionary()
@@ -86,8 +86,8 @@ class Cache:
         self._shortage = Shortage(changed=_tell_shortage)
         self.aged = Aged(aged_bytes)
         self.near = Near(near, prefix, self.stats) if near is not None else None
-        self.kept: set[bytes] = set()
-        self._under_way: set[bytes] = set()
+        self._courier = Courier()
+        self.kept = self._courier.kept
         self._make_store = make_store
         self._memory: MemoryStore | None = None
         self._bound: dict[asyncio.AbstractEventLoop, InLoop] = {}
@@ -312,40 +312,14 @@ class Cache:
 
     def keep(self, keys: set[bytes]) -> None:
         """Keep an invalidation that could not be delivered; nothing is served from the cache before it is."""
-        if not self.kept:
-            logger.warning("an invalidation could not be delivered: it is kept, and SQL answers until it is")
-        self.kept |= keys
-        self._under_way -= keys  # to be delivered once more: the row has changed again
-        self._send_courier()
+        self._courier.keep(keys, self.here())
 
     @property
     def undelivered(self) -> bool:
         """Whether an invalidation is kept; then the running loop sees to it that it is delivered."""
         if self.kept:
-            self._send_courier()  # the loop that kept it may have ended
+            self._courier.send(self.here())
         return bool(self.kept)
-
-    def _send_courier(self) -> None:
-        bound = self.here()
-        if bound.courier is None or bound.courier.done():
-            bound.courier = bound.loop.create_task(self._deliver(bound), context=Context())
-
-    async def _deliver(self, bound: InLoop) -> None:
-        pause = _RETRY_FIRST_S
-        while self.kept:
-            batch = list(self.kept)[:1_000]
-            self._under_way.update(batch)
-            nobody = random_name()
-            try:
-                await bound.store.run([Release(key, nobody) for key in batch])
-            except CacheError:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, _RETRY_LAST_S)
-                continue
-            self.kept -= self._under_way.intersection(batch)
-        logger.warning("all kept invalidations are delivered")
-        if bound.replay is not None:
-            bound.replay.soon()  # to delete what was written down of them
 
     async def run(self, commands: list[Command]) -> list[Reply]:
         """Run commands on the running loop's store."""
@@ -375,24 +349,6 @@ class Cache:
     def __repr__(self) -> str:
         kind = "memory" if self._memory is not None else "redis"
         return f"<Cache {kind} prefix={self.prefix!r} hit_rate={self.stats.hit_rate:.2f}>"
-
-
-class InLoop:
-    """What a cache has in one event loop of one process.
-
-    Attributes:
-        store: Its store.
-        read, read_bulk: Read from it, while that loop runs.
-        flights: The loads under way, by entry.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, store: Store, replay: Replay | None = None) -> None:
-        self.loop, self.store, self.pid = loop, store, os.getpid()
-        self.read, self.read_bulk = store.reader(), store.reader(bulk=True)
-        self.replay = replay
-        self.flights: dict[bytes, asyncio.Future[None]] = {}
-        self.reliefs: dict[tuple[bytes, bytes], Relief] = {}
-        self.courier: asyncio.Task[None] | None = None
 
 
 def _check_near(near: NearTier | None, *, clustered: bool) -> None:

@@ -12,7 +12,7 @@ from ..cache.reads import NULL, hit
 from ..cache.store import Get, Life
 from ..errors import ConfigurationError, InputError, TemplateError, TenantRequired, UnknownField
 from ..keys import BoundTemplate, Pattern, suffix
-from ..writes.effects import CacheEffects
+from ..writes.cache_effects import CacheEffects
 from ..writes.templates import directory_key
 from .arguments import UNSET, MaybeDatabase, MaybeRedis
 from .core import C, M, R, U

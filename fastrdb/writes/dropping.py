@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapper
 from ..cache.cache import Cache, resolve
 from ..errors import TemplateError, UnknownField, UsageError
 from ..keys import Pattern
-from .effects import CacheEffects
+from .cache_effects import CacheEffects
 from .templates import directory_key
 
 

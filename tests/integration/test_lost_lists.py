@@ -9,7 +9,7 @@ from fastrdb import Cache
 from fastrdb.cache.protocol import random_name
 from fastrdb.cache.reads import Ask, Loaded, Stamps, hit, miss
 from fastrdb.cache.store import Found, ListTemplates, Release
-from fastrdb.writes.effects import CacheEffects
+from fastrdb.writes.cache_effects import CacheEffects
 from fastrdb.writes.templates import table_keys
 
 LIFE_MS = 60_000
