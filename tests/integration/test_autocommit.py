@@ -39,7 +39,7 @@ async def test_autocommit_holds_before_the_statement(world: World) -> None:
     event.listen(engine.sync_engine, "before_cursor_execute", look)
     async with AsyncSession(engine) as session:
         await world.crud.update(db=session, redis=world.cache, obj_in=named("new"), id=ANN)
-    assert seen == ["bypass: a token is held"]
+    assert set(seen) == {"bypass: a token is held"}  # SQLite locks by an UPDATE, too, where a template needs old values
 
 
 async def test_autocommit_option_of_an_engine(world: World) -> None:

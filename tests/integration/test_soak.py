@@ -15,9 +15,10 @@ def test_nothing_is_stale_or_lost_through_outages(postgres_url: str, capsys: pyt
     """Restarted empty and with old data, paused, failed over, cut, evicting: nothing is stale outside the windows,
     nothing is lost, with kept invalidations and with an outbox and killed writers."""
     status = main(["mixed", "proceed", "outbox", "--quick", "--postgres", postgres_url])
+    said = capsys.readouterr()
     with capsys.disabled():
-        print(f"\n{capsys.readouterr().out}")
-    assert status == 0
+        print(f"\n{said.out}")
+    assert status == 0, said.out + said.err
 
 
 def test_lost_invalidations_are_found(postgres: PostgresServer) -> None:
