@@ -9,6 +9,7 @@ thread, so the server may be tied to it by PR_SET_PDEATHSIG, in case even the le
 """
 
 import ctypes
+import errno
 import os
 import pwd
 import shutil
@@ -17,9 +18,24 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
 
 PR_SET_PDEATHSIG = 1
 GRACE_S = 3.0
+TRIES = 5
+
+
+def started(start: Callable[[], T]) -> T:
+    """Give what *start* gives: once more where exec ends in EFAULT, as it does on some busy virtual machines."""
+    for _ in range(TRIES - 1):
+        try:
+            return start()
+        except OSError as error:
+            if error.errno != errno.EFAULT:
+                raise
+    return start()
 
 
 def die_with_parent(deadly: int) -> Callable[[], None]:
@@ -36,16 +52,18 @@ def launch(account: str, deadly: int, folder: str, command: Sequence[str]) -> "s
     """Start the server; its output goes to FOLDER/log. An empty *account* means: the one we are."""
     who = pwd.getpwnam(account) if account else None
     with open(os.path.join(folder, "log"), "ab") as log:
-        return subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            user=who.pw_uid if who else None,
-            group=who.pw_gid if who else None,
-            extra_groups=[] if who else None,
-            preexec_fn=die_with_parent(deadly),  # noqa: PLW1509 - there are no other threads
+        return started(
+            lambda: subprocess.Popen(
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                user=who.pw_uid if who else None,
+                group=who.pw_gid if who else None,
+                extra_groups=[] if who else None,
+                preexec_fn=die_with_parent(deadly),  # noqa: PLW1509 - there are no other threads
+            )
         )
 
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.servers.errors import ServerUnavailable
+from tests.servers.leash import started
 
 HOST = "127.0.0.1"
 LEASH = Path(__file__).with_name("leash.py")
@@ -120,13 +121,15 @@ class Process:
     def _hold(self, command: Sequence[str]) -> subprocess.Popen[str]:
         arguments = [str(os.getpid()), self.account, str(int(self.deadly)), str(self.folder)]
         with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-I", "-S", str(LEASH), *arguments, *command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,  # Ctrl-C ends the tests, and they end the servers
+            return started(
+                lambda: subprocess.Popen(
+                    [sys.executable, "-I", "-S", str(LEASH), *arguments, *command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                    start_new_session=True,  # Ctrl-C ends the tests, and they end the servers
+                )
             )
 
     def _wait_until_ready(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.servers import debian
 from tests.servers.errors import ServerUnavailable
 from tests.servers.folders import kept, open_to_all
+from tests.servers.leash import started
 
 DEBIAN_POSTGRES = Path("/usr/lib/postgresql")
 SYSTEM = Path("/usr/sbin")  # not on everybody's PATH
@@ -36,7 +37,8 @@ class Program:
         Raises:
             OSError: It does not run here.
         """
-        answer = subprocess.run([*self.argv, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        asked = [*self.argv, "--version"]
+        answer = started(lambda: subprocess.run(asked, stdin=subprocess.DEVNULL, capture_output=True, text=True))
         return name_and_version(answer.stdout)
 
 

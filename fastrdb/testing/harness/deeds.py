@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from fastrdb.cache.protocol import is_hold, parse_hold
 from fastrdb.cache.store import Command, Get, HoldCell, HoldTable, Release, ReleaseTable, RenewTable, Reply, Store
-from fastrdb.errors import CacheError
+from fastrdb.errors import CacheError, CacheFull
 
 DEED: ContextVar[str] = ContextVar("DEED", default="")
 SETTING = "fastrdb_harness.deed"  # of a database connection: which deed its transactions belong to
@@ -90,8 +90,11 @@ class Ledger:
         for name in releasing:
             await self._look(store, name)
         over = [name for name, act in self._acts.items() if act.over]
+        replies, full = list[Reply](), None
         try:
             replies = await send()
+        except CacheFull as error:  # some values were not stored; all holds are placed, or released
+            full = error
         except CacheError:
             for name in asking:
                 self._acts[name].unheld = True
@@ -101,6 +104,8 @@ class Ledger:
         for name in over:
             if name in self._acts and (name in releasing or self._is_dropped(self._acts[name], dropped)):
                 self._close(name)
+        if full is not None:
+            raise full
         return replies
 
     def renewing(self, commands: Sequence[Command]) -> None:

@@ -26,6 +26,7 @@ from fastrdb.cache.near import Trackable
 from fastrdb.cache.store import Command, Fill, Found, Get, HoldTable, Read, Release, ReleaseTable, Reply, Store
 from fastrdb.cache.tracking import PushWire
 from fastrdb.cache.wire import Wire
+from fastrdb.errors import CacheFull
 
 from .deeds import Ledger
 from .scenario import Scenario
@@ -211,14 +212,23 @@ class StormyStore:
             if sky.strikes("release"):
                 await sky.delay()
         cut = sky.random.randrange(len(commands)) if commands and sky.strikes("torn") else 0
-        replies = await self._store.run(commands[:cut], bulk=bulk) if cut else []
+        replies = await self._part(commands[:cut], bulk) if cut else []
         if cut:
             await sky.delay()
-        replies += await self._store.run(commands[cut:], bulk=bulk)
+        replies += await self._part(commands[cut:], bulk)
+        if any(isinstance(reply, Exception) for reply in replies):
+            raise CacheFull(replies)
         self._watch(commands)
         if not kinds & {Release, ReleaseTable} and sky.strikes("reply"):
             await sky.delay()
         return replies
+
+    async def _part(self, commands: Sequence[Command], bulk: bool) -> list[Any]:
+        """Run commands; in place of the reply of each for which there was no memory stands an error."""
+        try:
+            return [*await self._store.run(commands, bulk=bulk)]
+        except CacheFull as full:
+            return [full if at in full.refused else reply for at, reply in enumerate(full.replies)]
 
     def post(self, commands: Sequence[Command], *, bulk: bool = False) -> Awaitable[list[Reply]]:
         """Send commands: those of a write as ``run`` does; a fill may be late."""
