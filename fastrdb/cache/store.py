@@ -269,7 +269,7 @@ class Store(Protocol):
     def read(self, entry: bytes, tokens: tuple[bytes, ...], *, bulk: bool = False) -> Awaitable[Found]:
         """Read an entry and the tokens of its scopes.
 
-        Reads of one turn of the event loop, and those that arrive while a round trip is under way, share one.
+        Reads of one turn of the event loop, and those that arrive while round trips are under way, share one.
 
         Args:
             entry: Key of the entry.
