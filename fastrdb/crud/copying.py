@@ -34,6 +34,7 @@ _OIDS: Final[tuple[tuple[type[TypeEngine[Any]], frozenset[int]], ...]] = (
     (sa.CHAR, frozenset()),
     (sa.String, _TEXTS),
 )
+_BOOLS: Final = (sa.Boolean, sa.BOOLEAN)
 # Textual, so that the engine's events count it as a write; it also makes SQLAlchemy begin the driver's transaction.
 # COPY takes no table under row-level security, passes rules by, and writes identities that are generated always.
 _LOOK: Final = text(
@@ -93,7 +94,9 @@ def copy_into(connection: Connection, table: Table, keys: Sequence[str]) -> Copy
         found = served.get(column.name)
         if found is None or found[2] or found[3] or found[1] not in _served_by(column, dialect):
             return None
-        binds[key] = column.type.dialect_impl(dialect).bind_processor(dialect)
+        # What is given was brought to the column's Python type: a bool is one already.
+        as_it_is = key not in defaults and type(column.type) in _BOOLS
+        binds[key] = None if as_it_is else column.type.dialect_impl(dialect).bind_processor(dialect)
     return Copy(table, binds, defaults)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -15,6 +15,7 @@ from .arguments import Unset
 from .arrays import Batch
 from .changes import Changes
 from .core import C, M, R, U
+from .plain_schemas import says_its_attributes
 
 _AS_PYTHON_HAS_IT = (list, dt.time, type(None))  # types whose values databases compare in another way, or not at all
 
@@ -34,8 +35,12 @@ class Items(Changes[M, C, U, R]):
         refused = self._no_schemas(instances, 0)
         if refused:
             raise BatchRefused("instances", refused)
-        given = self._completed_rows(self._dumped(instances), tenant, refused)
-        batches = [self._batch(columns, indexes, refused) for indexes, columns in alike(given)]
+        at_once = self._attributes(instances)
+        if at_once is not None:
+            batches = [self._batch(at_once, list(range(len(instances))), refused)]
+        else:
+            given = self._completed_rows(self._dumped(instances), tenant, refused)
+            batches = [self._batch(columns, indexes, refused) for indexes, columns in alike(given)]
         if not refused and not self._triggers:
             refused = self._repeated(batches)
         if refused:
@@ -53,6 +58,29 @@ class Items(Changes[M, C, U, R]):
             for index, item in enumerate(items)
             if not isinstance(item, schema)
         ]
+
+    def _attributes(self, instances: Sequence[BaseModel]) -> dict[str, Sequence[Any]] | None:
+        """Give what create schemas say, by columns, where their attributes are that; ``None`` where more is to do.
+
+        That is as good as always, and takes a third of the time.
+        """
+        kind = type(instances[0])
+        if self._adds or set(map(type, instances)) != {kind}:
+            return None
+        plain: bool = self._kept(("plain", kind), lambda: says_its_attributes(kind))
+        if not plain:
+            return None
+        try:
+            found: dict[str, Sequence[Any]] = {n: list(map(attrgetter(n), instances)) for n in kind.model_fields}
+        except AttributeError:  # it was built by model_construct
+            return None
+        left_out = any(None in found[name] for name in self._filled & found.keys())
+        return None if left_out else found
+
+    @property
+    def _adds(self) -> bool:
+        """Whether rows get more than their schemas say."""
+        return self._tenancy is not None or bool(self._model.factories or self._model.identity)
 
     def _dumped(self, instances: Sequence[BaseModel]) -> list[dict[str, Any]]:
         """Give what create schemas say, as ``_sent`` does of each."""
@@ -85,6 +113,8 @@ class Items(Changes[M, C, U, R]):
     def _completed_rows(
         self, rows: list[dict[str, Any]], tenant: Any, refused: list[RefusedRow]
     ) -> list[dict[str, Any]]:
+        if not self._adds:
+            return rows
         complete = partial(self._completed, tenant=tenant)
         try:
             return [complete(row) for row in rows]
