@@ -138,7 +138,8 @@ class Wire(asyncio.Protocol):
     def send(self, data: bytes, requests: Iterable[Request]) -> None:
         """Write commands, and enqueue those who wait for their replies."""
         self.pending.extend(requests)
-        self._transport.write(data)
+        if not self._transport.is_closing():  # else they are told in a moment, and asyncio would log each further write
+            self._transport.write(data)
 
     async def ask(self, commands: Iterable[tuple[bytes | int, ...]]) -> list[Any]:
         """Send commands together; the replies may be errors of redis-py.

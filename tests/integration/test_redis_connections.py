@@ -375,3 +375,20 @@ def test_a_cache_and_its_loop_may_end_together(turns: int, valkey_url: str, monk
             runner.get_loop().run_forever()  # one turn
     gc.collect()
     assert complaints == []
+
+
+@pytest.mark.may_block
+async def test_a_server_that_died_is_not_written_to_again(
+    private_redis: Callable[[], RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Commands of the turn in which a connection proves lost fail together, and asyncio logs nothing of its own."""
+    server = private_redis()
+    store = RedisStore.factory_from_url(server.url)()
+    await store.run([Get(b"x")])
+    server.kill()
+    posted = [asyncio.ensure_future(store.post([Get(b"x")])) for _ in range(20)]
+    for reply in posted:
+        with pytest.raises(CacheUnavailable):
+            await reply
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
+    await store.aclose()
