@@ -128,3 +128,19 @@ def test_list_is_dropped_by_any_proper_write_of_it_since() -> None:
     others = (image(5, id=2, group=2), "", 1), (image(6, id=2, group=2), "7.1", 99.0)
     elsewhere = doubt(Count({"group": 1}), 0, (image(2), "9.1", 98), *others)
     assert explain(elsewhere, fates(ASKED, UNHELD, OVER, *proper)) is not None
+
+
+def test_deleted_row_is_known_by_its_last_mark() -> None:
+    """A row that others still see, because nobody was told of its deletion, and that is made anew during the read."""
+    deleted = image(3, alive=False)._replace(mark="2")  # it keeps the mark that it had
+    history = [
+        Written("1", image(1), "", 1),
+        Written("1", image(2), "9.1", 97),
+        Written("1", deleted, "9.2", 98),
+    ]
+    truth = Sandwich({"1": deleted}, {"1": image(4)})
+    shown = Doubt(Row({"id": 1}), [Item("1", "2")], truth, history, BEGAN, BEGAN)
+    notes = [(deed, seen, 97.0) for deed in ("9.1", "9.2") for seen in (Seen.ASKED, Seen.UNHELD, Seen.OVER, Seen.ENDED)]
+    found = explain(shown, fates(*notes))
+    assert found is not None
+    assert explain(shown, fates(*notes[:4])) is None  # the deletion was told

@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .deeds import Note, Seen
-from .judging import NOTHING, Answer, Image, Sandwich, matches, why_stale
+from .judging import NOTHING, Answer, Image, Item, Sandwich, matches, why_stale
 from .subject import Read, Row
 
 FOREVER = math.inf
@@ -193,11 +193,20 @@ def explain(doubt: Doubt, fates: Fates) -> Explained | None:
     for id, versions in undone.items():
         if versions:
             earlier[id] = versions[-1][1]
-    if why_stale(doubt.read, doubt.answer, doubt.truth._replace(before=earlier)) is not None:
+    if why_stale(doubt.read, doubt.answer, doubt.truth._replace(before=earlier, versions=_versions(doubt))) is not None:
         return None
     return Explained(
         max(doubt.began_at - written.at for written in lacking), frozenset(written.deed for written in lacking)
     )
+
+
+def _versions(doubt: Doubt) -> Mapping[Item, int]:
+    """Give the versions of all marks: also of those that were the last ones before the read, and are not any more.
+
+    A row that was deleted keeps its last mark, which is that of the version before.
+    """
+    written = {Item(each.id, each.image.mark): each.image.version for each in doubt.history if each.image.alive}
+    return {**written, **doubt.truth.versions}
 
 
 def suspects(doubt: Doubt) -> set[str]:
