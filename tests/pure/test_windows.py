@@ -144,3 +144,16 @@ def test_deleted_row_is_known_by_its_last_mark() -> None:
     found = explain(shown, fates(*notes))
     assert found is not None
     assert explain(shown, fates(*notes[:4])) is None  # the deletion was told
+
+
+def test_later_writes_do_not_end_the_window_of_a_name_that_was_given_up() -> None:
+    """A row that is found by a name which it lost in an open window is explained, whatever was written to it since."""
+    history = [(image(1), "", 1.0), (image(2, group=2), "9.1", 97.0), (image(3, group=2), "9.2", 98.0)]
+    shown = doubt(Row({"group": 1}), [Item("1", "1")], *history)
+    told = [("9.2", seen, 98.0) for seen in (Seen.ASKED, Seen.OVER, Seen.INTACT, Seen.CLOSED, Seen.ENDED)]
+    unheld = [("9.1", seen, 97.0) for seen in (Seen.ASKED, Seen.UNHELD, Seen.OVER, Seen.ENDED)]
+    assert explain(shown, fates(*unheld, *told)) is not None
+    held = [("9.1", seen, 97.0) for seen in (Seen.ASKED, Seen.OVER, Seen.INTACT, Seen.CLOSED, Seen.ENDED)]
+    assert explain(shown, fates(*held, *told)) is None
+    by_key = doubt(Row({"id": 1}), [Item("1", "1")], *history)
+    assert explain(by_key, fates(*unheld, *told)) is None

@@ -19,7 +19,7 @@ delivered by others: such a window ends one look after the write, or after the o
 An answer is explained by windows if it agrees with the rows as they would be without some of the last writes of each
 row, all of which had windows that were open when the read began. One write that was properly held and released since
 then would have dropped what they left: it ends the search, for its row, and for each list and count that its row is or
-was in.
+was in. A row that is asked for by a name that it has no more is not touched by its later writes: they end nothing.
 """
 
 from __future__ import annotations
@@ -227,12 +227,19 @@ def _undone(doubt: Doubt, fates: Fates, versions: Sequence[Written]) -> Iterator
     """Give the last versions of a row whose windows were open, the newest first, and what was there before each."""
     proper = [] if isinstance(doubt.read, Row) else list(_proper(doubt, fates))
     for at in range(len(versions) - 1, -1, -1):
-        written = versions[at]
+        written, before = versions[at], versions[at - 1].image if at else NOTHING
+        if isinstance(doubt.read, Row) and not (_names(doubt.read, before) or _names(doubt.read, written.image)):
+            continue  # the row had another name by then: what is asked for is no affair of this write
         if fates.window(written.deed) <= doubt.began:
             return
         if any(asked > fates.over(written.deed) for asked in proper):
             return  # what this write has left in the list was dropped since
-        yield written, versions[at - 1].image if at else NOTHING
+        yield written, before
+
+
+def _names(read: Row, image: Image) -> bool:
+    """Tell whether a write of this image may touch what is asked for."""
+    return image.alive and any(image.row[name] == value for name, value in read.fields.items())
 
 
 def _proper(doubt: Doubt, fates: Fates) -> Iterator[float]:
