@@ -67,12 +67,12 @@ async def test_one_read_asks_each_node_once(cluster: Cluster, cluster_url: str) 
         await put(store, *KEYS)
         before = [commandstats(server.url) for server in cluster.servers]
         scopes = [KEYS[:6], KEYS[3:9]]
-        found = await asyncio.gather(*[store.read(KEYS[at % 30], scopes[at % 2]) for at in range(120)])
-        assert found == [(KEYS[at % 30], scopes[at % 2]) for at in range(120)]
+        asked = range(24)  # fewer than are sent before the turn is over
+        found = await asyncio.gather(*[store.read(KEYS[at], scopes[at % 2]) for at in asked])
+        assert found == [(KEYS[at], scopes[at % 2]) for at in asked]
         after = [commandstats(server.url) for server in cluster.servers]
-        assert sum(now.get("mget", 0) - then.get("mget", 0) for now, then in zip(after, before, strict=True)) == len(
-            KEYS
-        )
+        counts = [now.get("mget", 0) - then.get("mget", 0) for now, then in zip(after, before, strict=True)]
+        assert sum(counts) == len(asked)
 
 
 async def test_replies_come_in_the_order_asked(cluster_url: str) -> None:
