@@ -221,6 +221,7 @@ class Reading(Core[M, C, U, R]):
             cache.stats.count(f"bypass: {barred}")
             return (await load(False)).answer
         here, stamps = cache.here(), scope.stamps(place.identity)
+        found = None
         try:
             if cache.near is None:
                 found = await (here.read_bulk if bulk else here.read)(entry, scope.tokens)
@@ -228,6 +229,7 @@ class Reading(Core[M, C, U, R]):
                 found = await cache.near.read(here.store, stamps, entry, scope.tokens, bulk)
         except CacheUnavailable:
             cache.stats.count("bypass: unreachable")
+        if found is None:  # not in the handler: an error of SQL would have that of Redis as its context
             return (await load(False)).answer
         raw = hit(stamps, found, here.store.epoch)
         if raw is not None:
