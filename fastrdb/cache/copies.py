@@ -230,6 +230,7 @@ class _Shelf(Generic[K, V]):
         return gone
 
     def pop(self, key: K) -> bool:
+        """Let a copy go, if there is one; tell whether there was."""
         found = self.kept.pop(key, None)
         if found is None:
             return False
@@ -238,6 +239,7 @@ class _Shelf(Generic[K, V]):
         return True
 
     def clear(self) -> None:
+        """Let all copies go."""
         for copy in self.kept.values():
             copy.until = 0.0
         self.kept, self.size = {}, 0  # replaced whole: readers take no lock

@@ -301,6 +301,7 @@ async def _all_unclaimed(cache: Cache, entries: Sequence[bytes], wait_s: float) 
         return
 
     async def still_claimed() -> bool:
+        """Tell whether any of the loads elsewhere goes on, as far as can be told."""
         found = await look(cache, [(entry, ()) for entry in entries])
         return any(each is not None and protocol.is_claim(each[0]) for each in found)
 

@@ -156,19 +156,24 @@ class _Watched:
 
     @property
     def epoch(self) -> bytes:
+        """That of the store."""
         return self._store.epoch
 
     @property
     def dialer(self) -> Dialer:
+        """What opens connections to its server."""
         return cast("Trackable", self._store).dialer
 
     def reader(self, *, bulk: bool = False) -> Read:
+        """Give what reads from the store."""
         return self._store.reader(bulk=bulk)
 
     def read(self, entry: bytes, tokens: tuple[bytes, ...], *, bulk: bool = False) -> Awaitable[Found]:
+        """Read from the store."""
         return self._store.read(entry, tokens, bulk=bulk)
 
     async def run(self, commands: Sequence[Command], *, bulk: bool = False) -> list[Reply]:
+        """Run commands, and drop what they touch."""
         keys = _changed(commands)
         self._copies.drop(keys)
         try:
@@ -177,6 +182,7 @@ class _Watched:
             self._copies.drop(keys)
 
     def post(self, commands: Sequence[Command], *, bulk: bool = False) -> Awaitable[list[Reply]]:
+        """Send commands, and drop what they touch."""
         keys = _changed(commands)
         self._copies.drop(keys)
         posted = asyncio.ensure_future(self._store.post(commands, bulk=bulk))
@@ -184,6 +190,7 @@ class _Watched:
         return posted
 
     async def aclose(self) -> None:
+        """Close the store."""
         await self._store.aclose()
 
     def __repr__(self) -> str:

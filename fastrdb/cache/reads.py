@@ -168,10 +168,10 @@ async def miss(cache: Cache, ask: Ask, found: Found, load: Load[T], decode: Deco
             return await _aside(cache, "bypass: someone else loads, in a transaction nobody waits", load)
         in_vain = await _wait(cache, ask, began)
         sent = ask.spare.aged.begin() if ask.spare is not None else 0.0
-        try:
-            found = await cache.store.read(ask.entry, ask.tokens, bulk=ask.bulk)
-        except CacheUnavailable:
+        again = await _look_again(cache, ask)
+        if again is None:
             return await _aside(cache, "bypass: unreachable", load)
+        found = again
         if (raw := hit(ask.stamps, found, cache.store.epoch)) is not None:
             cache.stats.hits += 1
             if ask.spare is not None:
@@ -215,6 +215,14 @@ async def _aside(cache: Cache, reason: str, load: Load[T]) -> T:
     return (await load(False)).answer
 
 
+async def _look_again(cache: Cache, ask: Ask) -> Found | None:
+    """Give what is there now; ``None`` where Redis cannot be reached."""
+    try:
+        return await cache.store.read(ask.entry, ask.tokens, bulk=ask.bulk)
+    except CacheUnavailable:
+        return None
+
+
 async def _wait(cache: Cache, ask: Ask, began: float) -> bool:
     """Wait until whoever is first has ended; tell whether there is nothing more to wait for.
 
@@ -231,6 +239,7 @@ async def _wait(cache: Cache, ask: Ask, began: float) -> bool:
         return not flight.cancelled()
 
     async def still_claimed() -> bool:
+        """Tell whether the load elsewhere goes on, as far as can be told."""
         try:
             raw, _ = await cache.store.read(ask.entry, (), bulk=ask.bulk)
         except CacheUnavailable:
@@ -360,6 +369,7 @@ def _confirmed(all_cell: Cell, template: bytes) -> bool:
 
 
 def fill_of(cache: Cache, ask: Ask, mark: bytes, headers: Headers, loaded: Loaded[T]) -> Fill | None:
+    """Give what stores a loaded value under its claim; ``None``, and counted, where it is not to be stored."""
     if loaded.payload is None:
         cache.stats.count(f"not stored: {loaded.reason}")
         return None

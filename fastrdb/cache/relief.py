@@ -53,6 +53,7 @@ async def relieve(cache: Cache, ask: Ask, began: float, load: Load[T]) -> Answer
     ours = reliefs[key] = Relief(loop.time(), loop.create_future())
 
     def end() -> None:
+        """Let nobody share this load any more."""
         if reliefs.get(key) is ours:
             del reliefs[key]
 

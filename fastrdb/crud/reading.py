@@ -229,7 +229,7 @@ class Reading(Core[M, C, U, R]):
                 found = await cache.near.read(here.store, stamps, entry, scope.tokens, bulk)
         except CacheUnavailable:
             cache.stats.count("bypass: unreachable")
-        if found is None:  # not in the handler: an error of SQL would have that of Redis as its context
+        if found is None:  # not in the handler: whatever fails now is no consequence of Redis
             return (await load(False)).answer
         raw = hit(stamps, found, here.store.epoch)
         if raw is not None:
@@ -273,11 +273,12 @@ class Reading(Core[M, C, U, R]):
             cache.stats.count(f"bypass: {barred}")
             # Whatever else bars the cache bars its aged values, too: the session's own writes, a row of other eyes.
             return (await (guarded if barred == NOT_DELIVERED else load)(False)).answer
-        sent = spare.aged.begin()
+        sent, found = spare.aged.begin(), None
         try:
             found = await cache.store.read(entry, scope.tokens, bulk=bulk)
         except CacheUnavailable:
             cache.stats.count("bypass: unreachable")
+        if found is None:  # as in ``_read``
             return (await guarded(False)).answer
         ask = self._ask_of(sources, cache, entry, scope, kind, spare)
         raw = hit(ask.stamps, found, cache.store.epoch)

@@ -343,3 +343,16 @@ async def test_row_that_changes_during_delivery_is_delivered_again(server: Redis
 
 async def _delivered(cache: Cache) -> bool:
     return not cache.undelivered
+
+
+async def test_no_other_error_is_blamed_on_redis(alone: World) -> None:
+    """Where what answers in the place of Redis fails, its error has nothing of Redis in its context."""
+
+    def factory() -> AsyncSession:
+        if alone.cache.stats.reasons["bypass: unreachable"]:
+            raise ConnectionAbortedError("no session is left")
+        return alone.factory()
+
+    with pytest.raises(ConnectionAbortedError) as caught:
+        await alone.crud.get(db=factory, redis=alone.cache, id=ANN)
+    assert caught.value.__context__ is None
