@@ -168,6 +168,9 @@ class Lane:
         self._loop.call_soon(callback, *args, context=self._context)
 
     def _first(self) -> None:
+        if self._breaker.state is not State.CLOSED:
+            self._connect()  # it is told now: a turn of the loop later others would have the database's connections
+            return
         if not self._again:
             self._since = self._loop.time()
         self._arm()
