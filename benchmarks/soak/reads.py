@@ -71,7 +71,7 @@ def read(outages: Outages | None, proxied: bool, grounds: Grounds) -> Outcome:
             weather=WEATHER if grounds.share == 1 else replace(WEATHER, kill_every_s=2.0),
             outages=chosen,
             outages_wanted=len(chosen),
-            outage_every_s=2.0 if grounds.share == 1 else 0.7,
+            outage_every_s=4.0 if grounds.share == 1 else 0.7,
             timeout_s=TIMEOUT_S if chosen else 10.0,
         )
         report = run(scenario)
