@@ -32,7 +32,7 @@ from .reads import (
     poll,
     token_life_ms,
 )
-from .store import Claim, Command, Fill, Found, Reply, Unclaim
+from .store import Claim, Command, Fill, Found, Reply, Store, Unclaim
 
 if TYPE_CHECKING:
     from .cache import Cache
@@ -69,7 +69,7 @@ class Missing(Generic[T]):
     loaded: Loaded[T] | None = None
 
 
-async def look(cache: Cache, wanted: Sequence[tuple[bytes, tuple[bytes, ...]]]) -> list[Found | None]:
+async def look(store: Store, wanted: Sequence[tuple[bytes, tuple[bytes, ...]]]) -> list[Found | None]:
     """Read entries, each with the tokens of its scopes, in shared round trips; ``None`` where nobody answered.
 
     Entries of equal scopes are asked for as if they were tokens of the first: that costs a future for all of them.
@@ -84,7 +84,7 @@ async def look(cache: Cache, wanted: Sequence[tuple[bytes, tuple[bytes, ...]]]) 
     reads: list[asyncio.Future[Found]] = []
     for tokens, numbers in parts:
         first, *rest = [wanted[number][0] for number in numbers]
-        reads.append(asyncio.ensure_future(cache.store.read(first, (*tokens, *rest) if rest else tokens)))
+        reads.append(asyncio.ensure_future(store.read(first, (*tokens, *rest) if rest else tokens)))
     found: list[Found | None] = [None] * len(wanted)
     try:
         for (tokens, numbers), read in zip(parts, reads, strict=True):
@@ -274,7 +274,7 @@ async def _follow(cache: Cache, followed: list[Missing[T]], load: LoadMany[T], d
     await asyncio.gather(_ended(flights, wait_s), _all_unclaimed(cache, claims, wait_s))
     answers: dict[int, T] = {}
     rest: list[int] = []
-    again = await look(cache, [(each.ask.entry, each.ask.tokens) for each in followed])
+    again = await look(cache.store, [(each.ask.entry, each.ask.tokens) for each in followed])
     for each, found in zip(followed, again, strict=True):
         raw = hit(each.ask.stamps, found, cache.store.epoch) if found is not None else None
         if raw is not None:
@@ -302,7 +302,7 @@ async def _all_unclaimed(cache: Cache, entries: Sequence[bytes], wait_s: float) 
 
     async def still_claimed() -> bool:
         """Tell whether any of the loads elsewhere goes on, as far as can be told."""
-        found = await look(cache, [(entry, ()) for entry in entries])
+        found = await look(cache.store, [(entry, ()) for entry in entries])
         return any(each is not None and protocol.is_claim(each[0]) for each in found)
 
     await poll(still_claimed, wait_s)

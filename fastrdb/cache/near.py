@@ -8,17 +8,21 @@ import threading
 import weakref
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 from ..errors import ConfigurationError
 from .copies import Copies, Ticket
 from .dial import Dialer
+from .many import look
 from .reads import Stamps, hit
 from .stats import Stats
 from .store import Command, Found, Get, Life, Read, Reply, Store, keys_of
 from .tracking import Tracking
 
 _LEAST_SIZE = 65_536
+
+# The stamps of a value's kind, its entry, the tokens of its scopes.
+Wanted: TypeAlias = tuple[Stamps, bytes, tuple[bytes, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +83,23 @@ class Near:
 
     async def read(self, store: Store, stamps: Stamps, entry: bytes, tokens: tuple[bytes, ...], bulk: bool) -> Found:
         """Give copies where they are a hit, else what the store has, of which a hit is kept; raises as the store."""
-        near = self.copies.found(entry, tokens)
-        if near is not None and hit(stamps, near, store.epoch) is not None:
-            self._stats.near_hits += 1
+        if (near := self._nearby(store, stamps, entry, tokens)) is not None:
             return near
         ticket = self._ticket(store, entry)
         found = await store.read(entry, tokens, bulk=bulk)
-        if (
-            ticket is not None
-            and store.epoch == self.copies.epoch
-            and hit(stamps, found, self.copies.epoch) is not None
-        ):
-            self.copies.keep(ticket, entry, tokens, found)
+        self._keep(ticket, store, stamps, entry, tokens, found)
+        return found
+
+    async def look(self, store: Store, wanted: Sequence[Wanted]) -> list[Found | None]:
+        """The same for many entries; ``None`` where nobody answered."""
+        found = [self._nearby(store, *each) for each in wanted]
+        away = [at for at, near in enumerate(found) if near is None]
+        tickets = [self._ticket(store, wanted[at][1]) for at in away]
+        looked = await look(store, [wanted[at][1:] for at in away])
+        for at, ticket, there in zip(away, tickets, looked, strict=True):
+            if there is not None:
+                self._keep(ticket, store, *wanted[at], there)
+                found[at] = there
         return found
 
     def holds(self, entry: bytes, tokens: tuple[bytes, ...]) -> bool:
@@ -113,6 +122,28 @@ class Near:
         if link is not None:
             await link.aclose()
         self.copies.flush()
+
+    def _nearby(self, store: Store, stamps: Stamps, entry: bytes, tokens: tuple[bytes, ...]) -> Found | None:
+        """Give copies, and count them, where they are a hit."""
+        near = self.copies.found(entry, tokens)
+        if near is None or hit(stamps, near, store.epoch) is None:
+            return None
+        self._stats.near_hits += 1
+        return near
+
+    def _keep(
+        self,
+        ticket: Ticket | None,
+        store: Store,
+        stamps: Stamps,
+        entry: bytes,
+        tokens: tuple[bytes, ...],
+        found: Found,
+    ) -> None:
+        """Keep what was read, if it is a hit."""
+        epoch = self.copies.epoch
+        if ticket is not None and store.epoch == epoch and hit(stamps, found, epoch) is not None:
+            self.copies.keep(ticket, entry, tokens, found)
 
     def _ticket(self, store: Store, entry: bytes) -> Ticket | None:
         """Begin a read; ``None`` where what it finds cannot be kept."""

@@ -175,7 +175,11 @@ class ByKeys(Rows[M, C, U, R]):
         cache, identity = sources.cache, sources.place.identity
         assert cache is not None
         waits = not (isinstance(sources.db, AsyncSession) and sources.db.in_transaction())
-        looked = await look(cache, [(entry, scope.tokens) for _, entry, _, scope, _, _ in spots])
+        if cache.near is None:
+            looked = await look(cache.store, [(entry, scope.tokens) for _, entry, _, scope, _, _ in spots])
+        else:
+            wanted = [(scope.stamps(identity), entry, scope.tokens) for _, entry, _, scope, _, _ in spots]
+            looked = await cache.near.look(cache.store, wanted)
         epoch, decode = cache.store.epoch, self._responses.load
         answers: list[R | None] = [None] * len(spots)
         hits: list[tuple[int, bytes]] = []

@@ -138,7 +138,7 @@ class Warming(ByKeys[M, C, U, R]):
         if (barred := self._barred(sources, cache, spots[0][-1])) is not None:
             cache.stats.count(f"bypass: {barred}")
             return 0
-        looked = await look(cache, [(entry, scope.tokens) for _, entry, _, scope, _, _ in spots])
+        looked = await look(cache.store, [(entry, scope.tokens) for _, entry, _, scope, _, _ in spots])
         leads: list[Missing[R | None]] = []
         for number, (found, spot) in enumerate(zip(looked, spots, strict=True)):
             if found is None or hit(spot[3].stamps(sources.place.identity), found, cache.store.epoch) is not None:

@@ -74,6 +74,36 @@ async def test_near_hits_ask_nobody(world: World, redis_server: RedisServer) -> 
     assert not (await world.crud.explain(world.cache, world.factory, id=BOB)).near
 
 
+async def names_by_keys(world: World, *ids: int) -> list[str | None]:
+    """Read users by their keys."""
+    found = await world.crud.get_by_keys(world.factory, world.cache, list(ids), missing="none")
+    return [user.name if user is not None else None for user in found]
+
+
+async def test_rows_by_keys_lie_near(world: World) -> None:
+    """``get_by_keys`` asks Redis for those only that do not lie near, keeps them, and sees what others write."""
+    assert await names_by_keys(world, ANN, BOB) == ["Ann", "Bob"]
+
+    async def asks_nobody() -> bool:
+        before = world.cache.stats.near_hits
+        assert await names_by_keys(world, BOB, 77, ANN) == ["Bob", None, "Ann"]
+        return world.cache.stats.near_hits == before + 3
+
+    await until(asks_nobody)
+    hits = world.cache.stats.hits
+    assert await names_by_keys(world, ANN, BOB) == ["Ann", "Bob"]
+    assert world.cache.stats.hits == hits + 2
+    assert await is_near(world, id=BOB), "a read of one finds what a read of many has kept"
+    await change(world, "new", world.another_cache(), BOB)
+
+    async def seen() -> bool:
+        return await names_by_keys(world, ANN, BOB) == ["Ann", "new"]
+
+    await until(seen)
+    await change(world, "newer", id=BOB)
+    assert await names_by_keys(world, ANN, BOB) == ["Ann", "newer"]
+
+
 async def test_writes_of_others_are_seen(world: World) -> None:
     """What another cache writes, as another process would, is read here as soon as Redis has told of it."""
     other = world.another_cache()
