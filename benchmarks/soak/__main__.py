@@ -45,11 +45,13 @@ def main(given: Sequence[str] | None = None) -> int:
     if unknown := set(options.parts) - {part.name for part in PARTS}:
         sys.exit(f"no such part: {', '.join(sorted(unknown))}")
     seed = randrange(2**32) if options.seed is None else options.seed
-    weights, rows = sum(part.weight for part in chosen), list[Row]()
+    rows, until = list[Row](), time.monotonic() + options.minutes * 60
     postgres = PostgresServer.given(options.postgres) if options.postgres else PostgresServer.start()
     try:
-        for part in chosen:
-            seconds = QUICK_SECONDS if options.quick else options.minutes * 60 * part.weight / weights
+        for number, part in enumerate(chosen):
+            # What one leaves of its time is the others'.
+            share = part.minutes / sum(each.minutes for each in chosen[number:])
+            seconds = QUICK_SECONDS if options.quick else max(0.0, until - time.monotonic()) * share
             grounds = Grounds(postgres, seed, seconds, QUICK_SHARE if options.quick else 1.0)
             rows.append(run(part, grounds))
     finally:

@@ -62,11 +62,11 @@ class Part:
         title: What is measured.
         target: What must hold.
         run: Does it. May raise: then the target is missed.
-        weight: Its share of the time, beside the others.
+        minutes: About what it takes: its share of the time, beside the others.
     """
 
     name: str
     title: str
     target: str
     run: Callable[[Grounds], Outcome]
-    weight: float = 1.0
+    minutes: float

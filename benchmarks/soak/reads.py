@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from fastrdb import NearTier
 from fastrdb.testing.harness import Outage, Report, Scenario, Weather, run
 from fastrdb.testing.harness.outages import evicting, paused, replies_cut, restarted_empty, restarted_old
 
@@ -13,6 +14,8 @@ from .part import Grounds, Outcome, Part, Verdict
 from .servers import Place, place
 
 READS = 1_000_000
+FEWER = 250_000  # of parts beyond what has to be shown
+MAX_AGE_S = 0.5
 WEATHER = Weather(storm_s=0.5, calm_s=0.75)
 TIMEOUT_S = 1.0
 PAUSE_S = 5.0
@@ -57,21 +60,22 @@ def mixed(there: Place, share: float) -> Sequence[Outage]:
     return [found for kind in (restarted, cut, restored, replaced, full, hung) for found in kind(there, share)]
 
 
-def read(outages: Outages | None, proxied: bool, grounds: Grounds) -> Outcome:
+def read(outages: Outages | None, proxied: bool, reads: int, near: NearTier | None, grounds: Grounds) -> Outcome:
     """Read until enough was read, or the time is up."""
     with grounds.postgres.database() as url, place(proxied=proxied) as there:
         chosen = tuple(outages(there, grounds.share)) if outages is not None else ()
         scenario = Scenario(
             url,
             there.url,
-            reads=grounds.wanted(READS),
+            near=near,
+            reads=grounds.wanted(reads),
             limit_s=grounds.seconds,
             seed=grounds.seed,
             batch=64 if grounds.share == 1 else 16,
             weather=WEATHER if grounds.share == 1 else replace(WEATHER, kill_every_s=2.0),
             outages=chosen,
             outages_wanted=len(chosen),
-            outage_every_s=4.0 if grounds.share == 1 else 0.7,
+            outage_every_s=6.0 if grounds.share == 1 else 0.7,
             timeout_s=TIMEOUT_S if chosen else 10.0,
         )
         report = run(scenario)
@@ -86,13 +90,28 @@ def judged(report: Report, scenario: Scenario, names: set[str]) -> Outcome:
     if names:
         found += f", {report.outages.total()} outages; in windows {report.bounded}"
         found += f", {report.longest_lag_s:.2f} s old at most" if report.bounded else ""
+    if scenario.near is not None:
+        near = 100 * report.cache["near hits"] / max(1, report.reads)
+        found += f"; {near:.0f} % near, {report.bounded} outdated, for {report.longest_lag_s * 1e3:.0f} ms at most"
     all_done = report.reads >= scenario.reads and names <= set(report.outages)
     showing = report.cache["hits"] > 0 and report.writes.total() > 0 and (report.kills > 0 or bool(names))
     verdict = Verdict.MISSED if report.stale else Verdict.MET if all_done and showing else Verdict.SHORT
     return Outcome(found, verdict, "\n".join(map(str, report.examples)))
 
 
-def part(name: str, title: str, outages: Outages | None, *, proxied: bool = False) -> Part:
+def part(
+    name: str,
+    title: str,
+    outages: Outages | None,
+    minutes: float,
+    *,
+    proxied: bool = False,
+    reads: int = READS,
+    near: NearTier | None = None,
+) -> Part:
     """Give a part of this kind."""
-    outside = " outside the windows that docs/coherence.md names" if outages is not None else ""
-    return Part(name, f"stale reads, {title}", f"0 of {READS}{outside}", partial(read, outages, proxied), 2)
+    bound = " outside the windows that docs/coherence.md names" if outages is not None else ""
+    if near is not None:
+        bound = f" outdated for longer than {near.max_age_s * 1e3:.0f} ms"
+    work = partial(read, outages, proxied, reads, near)
+    return Part(name, f"stale reads, {title}", f"0 of {reads:,}{bound}", work, minutes)

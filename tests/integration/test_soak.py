@@ -34,10 +34,10 @@ def test_part_that_fails_is_missed_and_the_page_says_so() -> None:
     def fail(grounds: Grounds) -> Outcome:
         raise RuntimeError("the server is gone")
 
-    missed = run(Part("x", "what fails", "0", fail), cast("Grounds", None))
+    missed = run(Part("x", "what fails", "0", fail, 1), cast("Grounds", None))
     assert missed.outcome.verdict is Verdict.MISSED
     assert "the server is gone" in missed.outcome.details
-    short = Row(Part("y", "what is slow", "0 of 9", fail), Outcome("0 of 5", Verdict.SHORT), 61.4)
+    short = Row(Part("y", "what is slow", "0 of 9", fail, 1), Outcome("0 of 5", Verdict.SHORT), 61.4)
     page = Report([missed, short], 7, "2 cores", {"PostgreSQL": "17"}, "The machine was shared.").page()
     assert "| what is slow | 0 of 9 | 0 of 5 | 1:01 | so far |" in page
     for said in ("seed 7", "on 2 cores", "PostgreSQL 17", "redis ", "| MISSED |", "The machine was shared."):
