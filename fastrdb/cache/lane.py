@@ -32,12 +32,27 @@ _WORTH_SENDING: Final = 32  # reads, before this turn of the loop is over
 _GRACE_S: Final = 0.02  # a loop that was blocked looks at its sockets once more before the server is blamed
 
 
+class Notice:
+    """Says in the log that a server does not answer, or does again: once, whichever of its connections finds out."""
+
+    def __init__(self) -> None:
+        self._answers = True
+
+    def tell(self, answers: bool) -> None:
+        """Take what one of the connections has found."""
+        if answers is self._answers:
+            return
+        self._answers = answers
+        logger.warning("Redis answers again" if answers else "Redis does not answer: nobody waits for it until it does")
+
+
 class Lane:
     """One connection of the running event loop, opened when it is needed, and again after it was lost.
 
     Args:
         dial: Opens a connection.
         timeout_s: Seconds from a call to its reply.
+        notice: That of its server, which other connections share.
         batch, call: How reads are asked for together, and commands.
         on_trouble: Called when the connection was lost, or could not be opened.
 
@@ -49,6 +64,7 @@ class Lane:
         self,
         dial: Dial,
         timeout_s: float,
+        notice: Notice,
         *,
         batch: type[Batch] = Batch,
         call: type[Call] = Call,
@@ -70,7 +86,7 @@ class Lane:
         self._flying = 0  # batches of reads under way
         self._queued: list[Call] = []  # until there is a connection
         self._timer: asyncio.TimerHandle | None = None
-        self._breaker = Breaker(failures=1, clock=self._loop.time, changed=self._tell)
+        self._breaker = Breaker(failures=1, clock=self._loop.time, changed=notice.tell)
         self._refusal: Failure = partial(CacheClosed, "never connected")
 
     def read(self, entry: bytes, tokens: tuple[bytes, ...]) -> asyncio.Future[Found]:
@@ -230,12 +246,6 @@ class Lane:
     def _trouble(self) -> None:
         if self._on_trouble is not None and not self._closed:
             self._on_trouble()
-
-    def _tell(self, answers: bool) -> None:
-        if answers:
-            logger.warning("Redis answers again")
-        else:
-            logger.warning("Redis does not answer: nobody waits for it until it does")
 
     def _fail_waiting(self, failure: Failure) -> None:
         waiting, queued = [*self._again, *self._new], self._queued

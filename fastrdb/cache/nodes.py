@@ -16,7 +16,7 @@ from fastrdb.errors import CacheClosed, CacheError, ServerRefused
 
 from .bound import Bound
 from .dial import Dialer, Server
-from .lane import Lane, copied
+from .lane import Lane, Notice, copied
 from .routed import NodeBatch, NodeCall
 from .topology import Address, Master, Remap, View, slot_of, view_of
 from .wire import Failure, Wire, unavailable
@@ -47,14 +47,16 @@ class Node:
     def __init__(self, master: Master, dialer: Dialer, nodes: Nodes) -> None:
         self.master, self.run = master, b""
         self._dialer, self._nodes = dialer, nodes
-        self.small = self._lane(lambda: self.bulk)
-        self.bulk = self._lane(lambda: self.small)
+        notice = Notice()
+        self.small = self._lane(notice, lambda: self.bulk)
+        self.bulk = self._lane(notice, lambda: self.small)
 
-    def _lane(self, other: Callable[[], Lane]) -> Lane:
+    def _lane(self, notice: Notice, other: Callable[[], Lane]) -> Lane:
         async def dial() -> Wire:
             return self._note(await self._dialer.dial(), other())
 
-        return Lane(dial, self._nodes.timeout_s, batch=NodeBatch, call=NodeCall, on_trouble=self._nodes.refresh)
+        nodes = self._nodes
+        return Lane(dial, nodes.timeout_s, notice, batch=NodeBatch, call=NodeCall, on_trouble=nodes.refresh)
 
     def _note(self, server: Server, other: Lane) -> Wire:
         """Learn which run answers at this address, before anything is asked of it."""

@@ -14,7 +14,7 @@ from fastrdb.errors import RedisRefused
 
 from .bound import Bound, BoundStore
 from .dial import Dialer, Server
-from .lane import Lane
+from .lane import Lane, Notice
 from .requests import Call, FollowingCall
 from .store import Command, Found, Read, Reply
 from .wire import Wire
@@ -115,8 +115,9 @@ class _Pair(Bound):
         super().__init__()
         self._dialer = dialer
         call = FollowingCall if dialer.follows else Call
-        self.small = Lane(self._dial_small, timeout_s, call=call)
-        self.bulk = Lane(self._dial_bulk, timeout_s, call=call)
+        notice = Notice()
+        self.small = Lane(self._dial_small, timeout_s, notice, call=call)
+        self.bulk = Lane(self._dial_bulk, timeout_s, notice, call=call)
 
     async def _dial_small(self) -> Wire:
         return self._note(await self._dialer.dial(), self.bulk)

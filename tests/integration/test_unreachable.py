@@ -103,11 +103,13 @@ async def test_rolled_back_writes_keep_nothing(alone: World) -> None:
 
 
 async def test_log_says_once_that_redis_is_away(alone: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Many reads and writes without Redis leave one line for each of two things, which show no credentials."""
+    """Many reads and writes without Redis, of rows and of lists, leave one line for each of two things, which show no
+    credentials."""
     with caplog.at_level(logging.DEBUG, "fastrdb"):
+        await alone.crud.get_multi(alone.factory, alone.cache, group_id=1)
         for name in ("a", "b", "c"):
-            await change(alone, name)
             await alone.read()
+            await change(alone, name)
     assert sorted(message.partition(":")[0] for message in caplog.messages) == [
         "Redis does not answer",
         "an invalidation could not be delivered",
