@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Literal, TypeAlias
 from weakref import WeakKeyDictionary
@@ -235,12 +234,12 @@ class Cache:
         """
         loop = asyncio.get_running_loop()
         last = self._last
-        if last is not None and last.loop is loop:  # a fork that goes on with it is the stores' business
+        if last is not None and last.loop is loop:  # a fork is the stores' business
             return last
         if self._closed:
             raise CacheClosed("this Cache was closed: build a new one")
         bound = self._bound.get(loop)
-        if bound is None or bound.pid != os.getpid():
+        if bound is None:
             self._bound = {other: kept for other, kept in self._bound.items() if not other.is_closed()}
             bound = self._bound[loop] = self._bind(loop)
         self._last = bound

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 from .outbox import Replay
 from .relief import Relief
@@ -11,7 +10,7 @@ from .store import Store
 
 
 class InLoop:
-    """What a cache has in one event loop of one process.
+    """What a cache has in one event loop.
 
     Attributes:
         store: Its store.
@@ -23,7 +22,7 @@ class InLoop:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, store: Store, replay: Replay | None = None) -> None:
-        self.loop, self.store, self.pid = loop, store, os.getpid()
+        self.loop, self.store = loop, store
         self.read, self.read_bulk = store.reader(), store.reader(bulk=True)
         self.replay = replay
         self.flights: dict[bytes, asyncio.Future[None]] = {}
