@@ -134,7 +134,9 @@ class ReadTrip(Trip[Found]):
         lane = self._lane(node)
         found = lane.shared.get(keys)
         if found is None:
-            found = lane.shared[keys] = lane.read(keys[0], keys[1:])
+            found = lane.read(keys[0], keys[1:])
+            if not found.done():  # a node that is away has failed it already, and nobody else's after this turn
+                lane.shared[keys] = found
         return found
 
     def _arrived(self) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -318,6 +318,36 @@ async def test_the_other_nodes_serve_meanwhile(cluster: Cluster, cluster_url: st
         for server in cluster.servers:
             if server is not lost:
                 say(server, "CONFIG", "SET", "cluster-require-full-coverage", "yes")
+
+
+async def test_reads_find_a_node_that_comes_back(cluster: Cluster, cluster_url: str) -> None:
+    """Reads whose tokens lie on a master that was away go on when it is back, however many failed meanwhile."""
+    lost = next(server for server in cluster.masters if server is not cluster.backed)
+    theirs = set(owned(cluster, lost))
+    here, scope = next(key for key in KEYS if key not in theirs), (min(theirs),)
+    try:
+        for server in cluster.servers:
+            say(server, "CONFIG", "SET", "cluster-require-full-coverage", "no")
+        async with opened(cluster_url, timeout_s=0.5) as store:
+            await put(store, here, *scope)
+            await asyncio.to_thread(lost.kill)
+            with pytest.raises(CacheUnavailable):
+                await store.read(here, scope)
+
+            async def go_on_reading() -> None:
+                while True:
+                    with suppress(CacheUnavailable):
+                        await store.read(here, scope)
+                    await asyncio.sleep(0.001)
+
+            reading = asyncio.create_task(go_on_reading())
+            await asyncio.to_thread(lost.restart)
+            await recovered(lambda: store.run([Get(scope[0])]))
+            reading.cancel()
+            assert await store.read(here, scope) == (here, (None,))
+    finally:
+        for server in cluster.servers:
+            say(server, "CONFIG", "SET", "cluster-require-full-coverage", "yes")
 
 
 def owned(cluster: Cluster, server: RedisServer) -> list[bytes]:
