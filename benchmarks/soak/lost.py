@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -142,6 +143,7 @@ def crew(url: str, redis_url: str, outbox: bool) -> Iterator[Sequence[Writer]]:
 
 def write(order: Order, pipe: Connection) -> None:
     """Be a writer's process."""
+    logging.getLogger("fastrdb").addHandler(logging.NullHandler())
     with suppress(EOFError, OSError):  # the parent has ended
         asyncio.run(obey(order, pipe))
 

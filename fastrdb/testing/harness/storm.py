@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -235,11 +235,11 @@ class StormyStore:
         sky = self._sky
         kinds = {type(command) for command in commands}
         if kinds & {HoldTable, Release, ReleaseTable}:
-            return asyncio.ensure_future(self.run(commands, bulk=bulk))
+            return _dropping(self.run(commands, bulk=bulk))
         if self._ledger is not None:
             self._ledger.renewing(commands)
         if Fill in kinds and sky.strikes("fill"):
-            return asyncio.ensure_future(self._late(commands, bulk))
+            return _dropping(self._late(commands, bulk))
         return self._store.post(commands, bulk=bulk)
 
     async def _late(self, commands: Sequence[Command], bulk: bool) -> list[Reply]:
@@ -259,6 +259,13 @@ class StormyStore:
     async def aclose(self) -> None:
         """Close the store."""
         await self._store.aclose()
+
+
+def _dropping(replies: Coroutine[Any, Any, list[Reply]]) -> asyncio.Future[list[Reply]]:
+    """Post: a failure that nobody awaits is dropped silently, as stores do."""
+    posted = asyncio.ensure_future(replies)
+    posted.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return posted
 
 
 def make_statements_late(engine: AsyncEngine, sky: Sky) -> None:

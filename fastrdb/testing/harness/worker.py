@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -102,6 +103,7 @@ class News:
 def work(orders: Orders, pipe: Connection) -> None:
     """Be a process, until the parent says stop, or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+    logging.getLogger("fastrdb").addHandler(logging.NullHandler())  # that Redis is away is what is wanted here
     asyncio.run(_Worker(orders, pipe).run())
 
 
