@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from redis.asyncio import Redis, RedisCluster
@@ -21,14 +21,13 @@ from .outbox import Outbox, Replay
 from .protocol import ALL_PARTS, Parts
 from .redis import RedisStore
 from .relief import Relief
+from .settings import OnUnreachable, check_count, check_near, check_settings, check_times
 from .shortage import Shortage
 from .stats import Stats
 from .store import Command, Reply, Store
 from .tokens import SeenTokens
 
 logger = logging.getLogger("fastrdb.cache")
-
-OnUnreachable: TypeAlias = Literal["proceed", "refuse"]
 
 HOLD_MS = 3_000
 OUT_OF_MEMORY = "not stored: out of memory"
@@ -69,14 +68,7 @@ class Cache:
         near: NearTier | None = None,
         parts: Parts = ALL_PARTS,
     ) -> None:
-        if on_unreachable not in ("proceed", "refuse"):
-            raise ConfigurationError(f"on_unreachable: {on_unreachable!r}; it is 'proceed' or 'refuse'")
-        if aged_bytes < 1:
-            raise ConfigurationError(
-                f"aged_bytes must be 1 or more, not {aged_bytes!r}; without max_stale it is unused"
-            )
-        if any(letter in "%*?[]{}" or letter.isspace() for letter in prefix):
-            raise ConfigurationError(f"prefix {prefix!r}: leave out white space and any of % * ? [ ] {{ }}")
+        check_settings(prefix=prefix, on_unreachable=on_unreachable, outbox=outbox, aged_bytes=aged_bytes, near=near)
         self.prefix, self.hold_ms, self.parts = prefix, hold_ms, parts
         self.on_unreachable, self.outbox = on_unreachable, outbox
         self.stats = Stats()
@@ -130,9 +122,13 @@ class Cache:
             parts: The parts of the protocol, for tests.
 
         Raises:
-            ConfigurationError: The URL's scheme is unknown, the prefix cannot be part of a key, there is an outbox for
-                ``memory://``, or a near tier for it or for a cluster.
+            ConfigurationError: The URL's scheme is unknown, a setting has no meaning, the prefix cannot be part of a
+                key, there is an outbox for ``memory://``, or a near tier for it or for a cluster.
         """
+        if not isinstance(url, str):
+            raise ConfigurationError(f"url: {url!r}; it is text, such as redis://127.0.0.1:6379")
+        check_times(timeout_s, hold_s)
+        check_count("max_cells", max_cells)
         hold_ms = round(hold_s * 1000)
         if url.startswith("memory://"):
             if outbox is not None:
@@ -152,7 +148,7 @@ class Cache:
             return cache
         try:
             make = store_factory(url, timeout_s=timeout_s, epoch=epoch)
-            _check_near(near, clustered=url.startswith(_CLUSTERED))
+            check_near(near, clustered=url.startswith(_CLUSTERED))
         except ValueError as error:
             raise ConfigurationError(
                 "url: use redis://, rediss://, unix://, redis+cluster://, rediss+cluster:// or memory://"
@@ -193,8 +189,9 @@ class Cache:
         Raises:
             RedisRefused: It is something else, or reads from replicas.
         """
+        check_times(timeout_s, hold_s)
         make: Callable[..., Store]
-        _check_near(near, clustered=isinstance(client, RedisCluster))
+        check_near(near, clustered=isinstance(client, RedisCluster))
         if isinstance(client, RedisCluster):
             make = ClusterStore.factory_from_client(client, timeout_s=timeout_s, epoch=epoch)
         else:
@@ -348,11 +345,6 @@ class Cache:
     def __repr__(self) -> str:
         kind = "memory" if self._memory is not None else "redis"
         return f"<Cache {kind} prefix={self.prefix!r} hit_rate={self.stats.hit_rate:.2f}>"
-
-
-def _check_near(near: NearTier | None, *, clustered: bool) -> None:
-    if near is not None and clustered:
-        raise ConfigurationError("near: it does not follow the nodes of a cluster; leave it out, or use one server")
 
 
 def store_factory(url: str, *, timeout_s: float, epoch: str | None = None) -> Callable[[], Store]:

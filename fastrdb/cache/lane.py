@@ -38,12 +38,19 @@ class Notice:
     def __init__(self) -> None:
         self._answers = True
 
-    def tell(self, answers: bool) -> None:
-        """Take what one of the connections has found."""
+    def tell(self, answers: bool, failure: Failure) -> None:
+        """Take what one of the connections has found; *failure* says why there is no answer."""
         if answers is self._answers:
             return
         self._answers = answers
-        logger.warning("Redis answers again" if answers else "Redis does not answer: nobody waits for it until it does")
+        if answers:
+            logger.warning("Redis answers again")
+        else:
+            error = failure()
+            logger.warning(
+                "Redis does not answer: %s. Nobody waits for it until it does",
+                str(error.__cause__ or error).rstrip("."),
+            )
 
 
 class Lane:
@@ -77,6 +84,7 @@ class Lane:
         self.shared: dict[tuple[bytes, ...], asyncio.Future[Found]] = {}
         self._pid = os.getpid()
         self._closed = False
+        self._notice = notice
         self._wire: Wire | None = None
         self._inherited: list[Wire | None] = []
         self._connecting: asyncio.Task[None] | None = None
@@ -86,7 +94,7 @@ class Lane:
         self._flying = 0  # batches of reads under way
         self._queued: list[Call] = []  # until there is a connection
         self._timer: asyncio.TimerHandle | None = None
-        self._breaker = Breaker(failures=1, clock=self._loop.time, changed=notice.tell)
+        self._breaker = Breaker(failures=1, clock=self._loop.time, changed=self._tell)
         self._refusal: Failure = partial(CacheClosed, "never connected")
 
     def read(self, entry: bytes, tokens: tuple[bytes, ...]) -> asyncio.Future[Found]:
@@ -246,6 +254,9 @@ class Lane:
     def _trouble(self) -> None:
         if self._on_trouble is not None and not self._closed:
             self._on_trouble()
+
+    def _tell(self, answers: bool) -> None:
+        self._notice.tell(answers, self._refusal)
 
     def _fail_waiting(self, failure: Failure) -> None:
         waiting, queued = [*self._again, *self._new], self._queued

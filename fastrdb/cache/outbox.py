@@ -18,7 +18,7 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from contextvars import Context
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 from ..errors import CacheError, CacheUnavailable
 from .protocol import random_name
@@ -38,6 +38,7 @@ class KeptRow(NamedTuple):
     keys: Sequence[bytes]
 
 
+@runtime_checkable
 class Outbox(Protocol):
     """Invalidations that lie in a database until they are delivered.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Index, Integer, Table, UniqueConstraint, inspect
-from sqlalchemy.exc import NoInspectionAvailable
+from sqlalchemy.exc import InvalidRequestError, NoInspectionAvailable
 from sqlalchemy.ext.hybrid import HybridExtensionType
 from sqlalchemy.orm import Mapper
 
@@ -76,6 +76,11 @@ def _mapper(cls: type[Any]) -> Mapper[Any]:
         raise UnsupportedModel(repr(cls), "it is no mapped class; pass a SQLAlchemy model") from error
     if not isinstance(mapper, Mapper):
         raise UnsupportedModel(repr(cls), "it is no mapped class; pass a SQLAlchemy model, not an instance or a table")
+    try:
+        mapper.registry.configure()
+    except InvalidRequestError as error:
+        problem = f"a mapper lacks something: import all modules with models before a crud is built ({error})"
+        raise UnsupportedModel(cls.__name__, problem) from error
     return mapper
 
 

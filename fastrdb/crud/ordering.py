@@ -124,7 +124,7 @@ def sorting_of(model: Model, order_by: OrderBy, ascending: bool) -> Sorting:
 
     Raises:
         UnknownField: The model has no such attribute.
-        OrderRefused: An attribute is named twice.
+        OrderRefused: An attribute is named twice, or is JSON.
         UsageError: *order_by* is something else.
     """
     if order_by is None:
@@ -138,6 +138,8 @@ def sorting_of(model: Model, order_by: OrderBy, ascending: bool) -> Sorting:
         expression = model.expressions.get(order.field)
         if expression is None:
             raise UnknownField(order.field, model.name, model.expressions)
+        if model.values[order.field].category == "json":
+            raise OrderRefused(order.field, "it is JSON, which databases do not put in an order")
         if any(expression is other for other in seen):
             raise OrderRefused(order.field, "it is there twice; name each attribute once")
         seen.append(expression)

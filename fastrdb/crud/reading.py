@@ -16,7 +16,7 @@ from ..cache.near import Near
 from ..cache.reads import NULL, Ask, Decode, Load, Loaded, decoded, hit, miss
 from ..db.sessions import answers_from_cache
 from ..errors import CacheUnavailable, InputError, SessionRefused, UsageError
-from ..filters import Analysis, parse, searched
+from ..filters import Analysis, check_one_row, parse, searched
 from ..writes.templates import any_key, table_keys
 from .arguments import Asked, Filters, Sources
 from .core import NO_TABLES, C, Core, M, R, U
@@ -74,6 +74,8 @@ class Reading(Core[M, C, U, R]):
         text = None
         if where is not None:
             analyses.append(self._analyse(where))
+            if analyses[-1].subquery or analyses[-1].tables:
+                check_one_row(where, self._model.table)
             text = analyses[-1].text
         tables = frozenset[str]().union(*(a.tables for a in analyses))
         reason = next((a.uncacheable for a in analyses if a.uncacheable is not None), None)

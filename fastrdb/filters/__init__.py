@@ -6,7 +6,7 @@ Whether ``like`` ignores case is the database's affair (SQLite does, for ASCII; 
 collation); ``ilike`` always does.
 """
 
-from fastrdb.filters.analysis import Analysis, analyse, reads_other_rows
+from fastrdb.filters.analysis import Analysis, analyse, check_one_row, reads_other_rows
 from fastrdb.filters.conditions import Filter, unrounded
 from fastrdb.filters.fields import MAX_HOPS, FieldSet, Related
 from fastrdb.filters.operators import MAX_VALUES, OPERATORS
@@ -22,6 +22,7 @@ __all__ = [
     "Filter",
     "Related",
     "analyse",
+    "check_one_row",
     "parse",
     "reads_other_rows",
     "searched",

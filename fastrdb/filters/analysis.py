@@ -103,6 +103,24 @@ def reads_other_rows(expression: sa.ColumnElement[Any], table: sa.Table) -> bool
     return bool(compiled.froms.count(table.fullname) > 1)
 
 
+def check_one_row(expression: sa.ColumnElement[Any], table: sa.Table) -> None:
+    """Refuse a condition that is not about one row of a table: it would be paired with all rows of another one.
+
+    Raises:
+        InputError: The condition reads another table, or an alias, outside of a subquery.
+    """
+    froms = sa.select(sa.literal(1)).select_from(table).where(expression).get_final_froms()
+    others = [each for each in froms if each is not table]
+    if others:
+        named = ", ".join(
+            sorted(str(getattr(each, "fullname", None) or getattr(each, "name", each)) for each in others)
+        )
+        raise InputError(
+            f"where= reads {named} without a subquery, so that each row would meet all of theirs; use exists(), "
+            "any() or has() of a relationship, or in_(select(...))"
+        )
+
+
 def _clause(expression: Any) -> ClauseElement:
     if not isinstance(expression, ClauseElement) and not hasattr(expression, "__clause_element__"):
         hint = "; write the comparison between columns of the model" if isinstance(expression, bool) else ""

@@ -7,10 +7,22 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict
 from redis.asyncio import Redis
-from sqlalchemy import CheckConstraint, ForeignKey, String, UniqueConstraint, create_engine, event, func, select, text
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    ForeignKey,
+    String,
+    UniqueConstraint,
+    create_engine,
+    event,
+    exists,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.exc import IntegrityError, MultipleResultsFound, NoResultFound
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_column, relationship
 
 from fastrdb import (
     Cache,
@@ -26,6 +38,7 @@ from fastrdb import (
     MultipleFound,
     NotFound,
     NotNullViolation,
+    OrderRefused,
     OutOfRange,
     RedisRefused,
     SessionRefused,
@@ -33,6 +46,7 @@ from fastrdb import (
     UniqueViolation,
     UnknownField,
     UnknownOperator,
+    UnsupportedModel,
     UsageError,
     ValueRefused,
 )
@@ -183,6 +197,43 @@ async def test_unknown_order(db: Any, cache: Cache) -> None:
         await players.get_multi(db=db, redis=cache, order_by="size")
 
 
+class Tagged(Base):
+    __tablename__ = "tagged"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tags: Mapped[list[str]] = mapped_column(JSON)
+
+
+class TaggedOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+    id: int
+    tags: list[str]
+
+
+async def test_order_by_json(db: Any, cache: Cache) -> None:
+    """An order by JSON, which PostgreSQL does not have, is refused before the session is lost to it."""
+    crud: Any = Crud(Tagged, TaggedOut)
+    for order in ("tags", ["id", "-tags"]):
+        with pytest.raises(OrderRefused, match=r"tags.*JSON"):
+            await crud.get_multi(db=db, redis=cache, order_by=order)
+    assert await crud.get_multi(db=db, redis=cache, order_by="id") == []
+
+
+def test_models_that_are_not_complete() -> None:
+    """A crud that is built before the models its own needs are imported says so."""
+
+    class Unready(DeclarativeBase):
+        pass
+
+    class Early(Unready):
+        __tablename__ = "early"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        late: Mapped["Late"] = relationship()  # type: ignore[name-defined]  # noqa: F821  # what is tested
+
+    with pytest.raises(UnsupportedModel, match="import all modules with models before"):
+        Crud(Early, TaggedOut)
+    Unready.registry.dispose()
+
+
 async def test_empty_writes(db: Any, cache: Cache) -> None:
     """An update that sets nothing, a list of no rows and a write without a criterion are refused."""
     with pytest.raises(EmptyInput, match="obj_in"):
@@ -304,6 +355,40 @@ async def test_where(db: Any, cache: Cache) -> None:
             await players.get_multi(db=db, redis=cache, where=wrong)  # type: ignore[arg-type]
     assert await players.get_multi(db=db, redis=cache, where=Player.age > 40) == []
     assert await players.get_multi(db=db, redis=cache, where=text("1 = 0")) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        Team.id > 0,
+        Team.id == Player.team_id,
+        aliased(Player).age > 0,
+        (Player.age > 0) & (Team.id == 1),
+    ],
+    ids=["another table", "a join", "an alias", "among others"],
+)
+async def test_where_of_other_rows(db: Any, cache: Cache, where: Any) -> None:
+    """A where= that would pair each row with all of another table is refused before anything is sent."""
+    given = {"db": db, "redis": cache, "where": where}
+    for attempt in (
+        players.delete_where(**given),
+        players.update_where(**given, obj_in=PlayerChange(age=1)),
+        players.get_multi(**given),
+        players.count(**given),
+        players.exists(**given),
+    ):
+        with pytest.raises(InputError, match=r"without a subquery.*exists\(\)"):
+            await attempt
+
+
+async def test_where_with_subqueries(db: Any, cache: Cache) -> None:
+    """Subqueries on other tables, and on other rows of the same one, are conditions as any other."""
+    other = aliased(Player)
+    none = exists().where(Team.id == Player.team_id)
+    oldest = ~exists().where(other.age > Player.age)
+    in_team = Player.team_id.in_(select(Team.id))
+    assert await players.count(db=db, redis=cache, where=none) == await players.count(db=db, redis=cache, where=in_team)
+    assert await players.count(db=db, redis=cache, where=oldest) == 1
 
 
 @pytest.mark.parametrize(

@@ -201,14 +201,18 @@ async def test_another_user_than_the_default(private_redis: Callable[..., RedisS
     await store.aclose()
 
 
-async def test_a_wrong_password_is_told_but_not_shown(private_redis: Callable[..., RedisServer]) -> None:
-    """A server that refuses the credentials counts as unavailable; no message shows the password."""
+async def test_a_wrong_password_is_told_but_not_shown(
+    private_redis: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that refuses the credentials counts as unavailable; no message shows the password, the log says why."""
     server = private_redis()
     store = RedisStore.factory_from_url(server.url.replace("//", "//app:wr0ng@"))()
     with pytest.raises(CacheUnavailable) as caught:
         await store.read(b"entry", ())
     assert isinstance(caught.value.__cause__, redis_errors.AuthenticationError)
     assert "wr0ng" not in f"{caught.value!r} {caught.value} {caught.value.__cause__!r} {store!r}"
+    assert "invalid username-password pair" in caplog.text
+    assert "wr0ng" not in caplog.text
     await store.aclose()
 
 
