@@ -11,9 +11,12 @@ before may lack the write, and is not given any more, whenever it is kept: a lat
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NamedTuple
 
 from .bounded import Bounded
@@ -63,6 +66,7 @@ class Aged:
         self._floor = _ALWAYS
         self._away: set[bytes] = set()
         self._guard = threading.Lock()
+        os.register_at_fork(after_in_child=partial(_forget_in_child, weakref.ref(self)))
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -118,8 +122,20 @@ class Aged:
             self._away.discard(database)
             logger.warning("the database can be read again")
 
+    def after_fork(self) -> None:
+        """Start empty in a child process: another thread may have had the locks."""
+        self._guard = threading.Lock()
+        self._kept.after_fork()
+        self._dropped, self._floor = {}, self.clock()
+
     def __repr__(self) -> str:
         return f"<Aged {self._kept!r}>"
+
+
+def _forget_in_child(of: weakref.ref[Aged]) -> None:
+    aged = of()
+    if aged is not None:
+        aged.after_fork()
 
 
 @dataclass(frozen=True, slots=True)

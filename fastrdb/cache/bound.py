@@ -99,6 +99,7 @@ class BoundStore(ABC, Generic[B]):
         if bound.loop is asyncio.get_running_loop():
             bound.keeper.cancel()
             await asyncio.wait([bound.keeper])
+            await bound.close()  # a keeper that was cancelled before it began has closed nothing
         else:
             bound.loop.call_soon_threadsafe(bound.keeper.cancel)
 

@@ -76,6 +76,11 @@ class Bounded(Generic[V]):
             self._items.clear()
             self.size = 0
 
+    def after_fork(self) -> None:
+        """Start empty in a child process: another thread may have had the lock."""
+        self._guard = threading.Lock()
+        self._items, self.size = OrderedDict(), 0
+
     def __repr__(self) -> str:
         return f"<Bounded {len(self._items)} items, {self.size} of {self.max_bytes} bytes>"
 

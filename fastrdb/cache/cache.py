@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import weakref
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,7 +18,7 @@ from .courier import Courier
 from .in_loop import InLoop
 from .memory import MemoryStore
 from .near import Near, NearTier
-from .outbox import Outbox, Replay
+from .outbox import Outbox, Replay, abandon
 from .protocol import ALL_PARTS, Parts
 from .redis import RedisStore
 from .relief import Relief
@@ -149,10 +150,11 @@ class Cache:
         try:
             make = store_factory(url, timeout_s=timeout_s, epoch=epoch)
             check_near(near, clustered=url.startswith(_CLUSTERED))
-        except ValueError as error:
+        except ValueError:  # whose text may hold a part of the password
             raise ConfigurationError(
-                "url: use redis://, rediss://, unix://, redis+cluster://, rediss+cluster:// or memory://"
-            ) from error
+                "url: use redis://, rediss://, unix://, redis+cluster://, rediss+cluster:// or memory://, "
+                "and write / # ? @ and : of a password as %2F %23 %3F %40 and %3A"
+            ) from None
         return cls(
             make,
             prefix=prefix,
@@ -246,6 +248,7 @@ class Cache:
         if self.outbox is None:
             return InLoop(loop, self._watched(self._make_store()))
         replay = Replay(self.outbox, self.prefix, self._make_store)
+        weakref.finalize(self, abandon, weakref.ref(replay)).atexit = False
         return InLoop(loop, self._watched(self._make_store(before_use=replay.look)), replay)
 
     def _watched(self, store: Store) -> Store:

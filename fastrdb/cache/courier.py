@@ -28,14 +28,15 @@ class Courier:
 
     def __init__(self) -> None:
         self.kept: set[bytes] = set()
-        self._under_way: set[bytes] = set()
+        self._under_way: dict[InLoop, set[bytes]] = {}  # what each loop's release in flight will have delivered
 
     def keep(self, keys: set[bytes], here: InLoop) -> None:
         """Keep an invalidation, and see to it that it is delivered."""
         if not self.kept:
             logger.warning("an invalidation could not be delivered: it is kept, and SQL answers until it is")
         self.kept |= keys
-        self._under_way -= keys  # to be delivered once more: the row has changed again
+        for sent in list(self._under_way.values()):  # another thread may end one
+            sent -= keys  # to be delivered once more: the row has changed again
         self.send(here)
 
     def send(self, here: InLoop) -> None:
@@ -47,15 +48,17 @@ class Courier:
         pause = _FIRST_PAUSE_S
         while self.kept:
             batch = list(self.kept)[:_AT_ONCE]
-            self._under_way.update(batch)
+            sent = self._under_way[here] = set(batch)
             nobody = random_name()
             try:
                 await here.store.run([Release(key, nobody) for key in batch])
             except CacheError:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LAST_PAUSE_S)
-                continue
-            self.kept -= self._under_way.intersection(batch)
+            else:
+                self.kept -= sent
+            finally:
+                del self._under_way[here]
         logger.warning("all kept invalidations are delivered")
         if here.replay is not None:
             here.replay.soon()  # to delete what was written down of them

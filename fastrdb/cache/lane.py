@@ -10,6 +10,7 @@ from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from itertools import chain
+from math import inf
 from typing import Final
 
 from redis import exceptions as redis_errors
@@ -208,8 +209,7 @@ class Lane:
             self._connect()
         elif self._flying < _TRIPS and (self._new or self._again):
             new, self._new, again, self._again = self._new, [], self._again, []
-            if self.shared:
-                self.shared = {}
+            self.shared = {}
             batches = [*gather(self, self._since, new, kind=self._batch)]
             if again:
                 batches += gather(self, self._since, again, last_try=True, kind=self._batch)
@@ -270,20 +270,21 @@ class Lane:
         if self._timer is None:
             self._watch_in(self._timeout_s)
 
-    def _watch_in(self, delay_s: float, late: float | None = None) -> None:
-        self._timer = self._loop.call_later(delay_s, self._watch, late, context=self._context)
+    def _watch_in(self, delay_s: float, late: float | None = None, until: float = inf) -> None:
+        self._timer = self._loop.call_later(delay_s, self._watch, late, until, context=self._context)
 
-    def _watch(self, late: float | None) -> None:
+    def _watch(self, late: float | None, until: float) -> None:
         """Look whether the oldest request is too old: one timer for all, set again only when it has fired."""
         self._timer = None
         oldest = self._oldest()
         if oldest is None:
             return
-        left_s = oldest + self._timeout_s - self._loop.time()
+        now = self._loop.time()
+        left_s = oldest + self._timeout_s - now
         if left_s > 0:
             self._watch_in(left_s)
-        elif oldest != late:
-            self._watch_in(_GRACE_S, oldest)
+        elif oldest != late and now < until:  # others get on, but not for ever
+            self._watch_in(_GRACE_S, oldest, min(until, now + self._timeout_s))
         else:
             self._time_out()
 

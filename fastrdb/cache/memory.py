@@ -70,6 +70,7 @@ class MemoryStore:
             CacheClosed: After ``aclose``.
             CacheShared: In a process that was forked from the one that built this store.
         """
+        self._refuse_fork()
         with self._guard:
             now_ms = self._now_ms()
             return self._find(entry, now_ms), tuple([self._find(token, now_ms) for token in tokens])
@@ -107,17 +108,20 @@ class MemoryStore:
         while self._locks:
             self._locks.popitem()[1]()
 
-    def _now_ms(self) -> int:
+    def _refuse_fork(self) -> None:  # before the guard, which another thread may have had when the process was forked
         if os.getpid() != self._pid:
             raise CacheShared(
                 "memory:// was forked into a second process, which would not see the other's writes: "
                 "open the cache in each process and share a Redis server"
             )
+
+    def _now_ms(self) -> int:
         if self._closed:
             raise CacheClosed("this memory:// cache was closed")
         return int(self._clock() * 1000)
 
     def _run(self, commands: Sequence[Command]) -> list[Reply]:
+        self._refuse_fork()
         with self._guard:
             now_ms = self._now_ms()
             return [self._apply(command, now_ms) for command in commands]

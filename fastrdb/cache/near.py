@@ -80,6 +80,7 @@ class Near:
         self._link: Tracking | None = None
         self._inherited: list[Tracking | None] = []
         self._opening = threading.Lock()
+        self._ending: weakref.finalize[[], Near] | None = None
 
     async def read(self, store: Store, stamps: Stamps, entry: bytes, tokens: tuple[bytes, ...], bulk: bool) -> Found:
         """Give copies where they are a hit, else what the store has, of which a hit is kept; raises as the store."""
@@ -171,7 +172,10 @@ class Near:
             if self._link is None or self._link.ended:
                 dialer = cast("_Watched", store).dialer
                 self._link = Tracking(dialer, self.copies, self._tokens, self.tier.max_age_s)
-                weakref.finalize(self, self._link.cancel).atexit = False
+                if self._ending is not None:
+                    self._ending.detach()  # of a link that has ended, and its event loop
+                self._ending = weakref.finalize(self, self._link.cancel)
+                self._ending.atexit = False
             return self._link
 
 

@@ -26,6 +26,7 @@ _MAX_BACKOFF_S: Final = 1.0
 _GRACE_S: Final = 0.05  # for views of other nodes than the quickest, which may be the one that was cut off
 _MOST_ASKED: Final = 16
 _REMEMBERED: Final = 4_096  # places of tokens
+_MOST_TOKENS: Final = 16  # of one scope, as a rule
 _GONE = partial(unavailable, redis_errors.ConnectionError("the node has no slots any more"))
 
 
@@ -131,9 +132,12 @@ class Nodes(Bound):
             grouped: dict[Node, list[bytes]] = {}
             for key in keys:
                 grouped.setdefault(self.owner(key), []).append(key)
+            found = {node: tuple(of_node) for node, of_node in grouped.items()}
+            if len(keys) > _MOST_TOKENS:  # the rows of a get_by_keys, which hardly come together again
+                return found
             if len(self._places) >= _REMEMBERED:
                 self._places.clear()
-            found = self._places[keys] = {node: tuple(of_node) for node, of_node in grouped.items()}
+            self._places[keys] = found
         return found
 
     def guest(self, address: Address) -> Node:
@@ -200,7 +204,8 @@ class Nodes(Bound):
             self._refusal = None
             if not self._fresh and not self._waiting:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wanted.wait(), pause_s)
+                    async with asyncio.timeout(pause_s):  # wait_for would swallow a cancellation
+                        await self._wanted.wait()
             pause_s = min(2 * pause_s, _MAX_BACKOFF_S)
 
     async def _drawn(self) -> bool:
@@ -214,9 +219,11 @@ class Nodes(Bound):
             opened = await asyncio.gather(*(node.small.open() for node in self._nodes.values()), return_exceptions=True)
             if (refused := next((each for each in opened if isinstance(each, ServerRefused)), None)) is not None:
                 raise refused
-        except CacheError as error:
-            self._refusal = partial(copied, error)
+        except BaseException as error:
             self._waiting += [each for each in fresh if each not in self._waiting]
+            if not isinstance(error, Exception):  # cancelled: `close` tells them
+                raise
+            self._refusal = partial(copied, error if isinstance(error, CacheError) else unavailable(error))
             self._fail_waiting(self._refusal)
             return False
         self.ready = True
@@ -292,11 +299,11 @@ class Nodes(Bound):
     async def close(self) -> None:
         """Close all lanes."""
         self.closed = True
-        self._waiting += self._fresh
-        self._fail_waiting(partial(CacheClosed, "the cache was closed"))
         if (refreshing := self._refreshing) is not None:
             refreshing.cancel()
             await asyncio.wait([refreshing])
+        self._waiting += self._fresh
+        self._fail_waiting(partial(CacheClosed, "the cache was closed"))
         nodes = (*self._nodes.values(), *self._guests.values())
         await asyncio.gather(*self._leaving, *(node.close() for node in nodes))
 

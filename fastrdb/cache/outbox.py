@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from contextvars import Context
@@ -71,7 +73,7 @@ class Replay:
         self._one = asyncio.Lock()
         self._delivered: set[str] = set()
         self._failing: set[str] = set()
-        self._closing = False
+        self._closing, self._pid = False, os.getpid()
         self._wake = asyncio.Event()
         loop = asyncio.get_running_loop()
         self._patrol = loop.create_task(self._look_again_and_again(), name="fastrdb-outbox", context=Context())
@@ -99,6 +101,12 @@ class Replay:
         await asyncio.wait([self._patrol], timeout=_CLOSE_S)
         self._patrol.cancel()
         await asyncio.wait([self._patrol])
+
+    def cancel(self) -> None:
+        """Stop looking, from any thread; a child process stops nothing of its parent's."""
+        loop = self._patrol.get_loop()
+        if self._pid == os.getpid() and not loop.is_closed():
+            loop.call_soon_threadsafe(self._patrol.cancel)
 
     async def _look(self) -> None:
         try:
@@ -130,7 +138,8 @@ class Replay:
         while not self._closing:
             pause_s = self._outbox.look_every_s * random.uniform(0.8, 1.0)  # apart from other processes
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause_s)
+                async with asyncio.timeout(pause_s):  # wait_for would swallow a cancellation
+                    await self._wake.wait()
             self._wake.clear()
             with suppress(CacheError):  # the next look comes
                 if not self._closing:
@@ -155,6 +164,12 @@ class Replay:
         elif deed not in self._failing:
             self._failing.add(deed)
             logger.warning("the outbox cannot be %s: %s; it is tried again", deed, type(error).__name__)
+
+
+def abandon(replay: weakref.ref[Replay]) -> None:
+    """Stop the looks for a cache that nobody has any more."""
+    if (found := replay()) is not None:
+        found.cancel()
 
 
 async def _drop(store: Store, keys: Sequence[bytes]) -> None:

@@ -132,11 +132,12 @@ class ReadTrip(Trip[Found]):
 
     def _shared(self, node: Node, keys: tuple[bytes, ...]) -> asyncio.Future[Found]:
         lane = self._lane(node)
-        found = lane.shared.get(keys)
+        shared = lane.shared
+        found = shared.get(keys)
         if found is None:
             found = lane.read(keys[0], keys[1:])
-            if not found.done():  # a node that is away has failed it already, and nobody else's after this turn
-                lane.shared[keys] = found
+            if lane.shared is shared:  # else it has failed, or was sent, already: nobody who comes later may share it
+                shared[keys] = found
         return found
 
     def _arrived(self) -> None:

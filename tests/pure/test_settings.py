@@ -1,5 +1,6 @@
 """What a Cache is told: wrong settings are refused where they are given, by their names."""
 
+import traceback
 from typing import Any
 
 import pytest
@@ -40,3 +41,14 @@ def test_a_url_is_text(url: Any) -> None:
     """A URL that is missing in the environment is told as that."""
     with pytest.raises(ConfigurationError, match=r"^url: .*it is text"):
         Cache.from_url(url)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+@pytest.mark.parametrize("letter", ["/", "#"])
+def test_a_password_that_is_no_part_of_a_url_is_not_shown(scheme: str, letter: str) -> None:
+    """A password with a letter that ends the address is refused with what to write, and no part of it in any error."""
+    with pytest.raises(ConfigurationError, match="%2F %23") as caught:
+        Cache.from_url(f"{scheme}://app:s3cr3t{letter}x@127.0.0.1:1")
+    assert "s3cr3t" not in "".join(traceback.format_exception_only(caught.value))
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
