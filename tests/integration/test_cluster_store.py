@@ -350,6 +350,36 @@ async def test_reads_find_a_node_that_comes_back(cluster: Cluster, cluster_url: 
             say(server, "CONFIG", "SET", "cluster-require-full-coverage", "yes")
 
 
+async def test_tokens_that_were_read_are_read_again(cluster: Cluster, cluster_url: str) -> None:
+    """A token that was read as the last of many, and so at once, is not given to a read that begins later."""
+    entry = KEYS[0]
+    home = cluster.owner(entry)
+    token = next(key for key in KEYS if cluster.owner(key) is not home)
+    beside = [b"{%s}:%d" % (token, number) for number in range(31)]  # in the token's own slot
+    async with opened(cluster_url) as store:
+        await put(store, entry)
+        await store.run([Mint(token, b"first", LIFE_MS), *map(Get, beside)])
+        *_, found = await asyncio.gather(*[store.read(key, ()) for key in beside], store.read(entry, (token,)))
+        assert found == (entry, (b"first",))
+        await store.run([Release(token, b"w", b"second", LIFE_MS)])
+        assert await store.read(entry, (token,)) == (entry, (None,))
+
+
+async def test_a_map_that_cannot_be_read_is_an_error(cluster: Cluster) -> None:
+    """Whatever goes wrong while the map is drawn, those who wait for it are told, each time."""
+
+    def remap(address: tuple[str, int]) -> tuple[str, int]:
+        raise KeyError(address)
+
+    host, port = address(cluster.masters[0]).split(":")
+    store = ClusterStore([(host, int(port))], {}, timeout_s=0.5, remap=remap)
+    for _ in range(2):
+        for attempt in (store.read(b"a", ()), store.run([Get(b"a")])):
+            with pytest.raises(CacheUnavailable):
+                await asyncio.wait_for(attempt, 20)
+    await store.aclose()
+
+
 def owned(cluster: Cluster, server: RedisServer) -> list[bytes]:
     """Give those of KEYS that a server has."""
     return [key for key in KEYS if cluster.owner(key) is server]

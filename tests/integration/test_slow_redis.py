@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import event
 
 from fastrdb import Cache
+from fastrdb.cache.redis import RedisStore
+from fastrdb.cache.store import Get
+from fastrdb.errors import CacheUnavailable
 from fastrdb.testing.faults import Proxy
 from tests.models import UserIn, named
 from tests.servers.redis import RedisServer
@@ -148,3 +152,39 @@ async def test_readers_do_not_wait_for_a_redis_that_is_away(
         await asyncio.sleep(0.01)
     assert cache.stats.reasons["bypass: unreachable"] >= 30
     server.resume() if how == "paused" else server.restart()
+
+
+async def test_a_redis_that_is_ever_slower_is_given_up(valkey_url: str) -> None:
+    """Replies that keep coming, each later than the one before, do not stretch the time that Redis is given."""
+    at, loop = urlsplit(valkey_url), asyncio.get_running_loop()
+    began = loop.time()
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, late: bool) -> None:
+        while data := await reader.read(65536):
+            lag_s = max(0.0, (loop.time() - began - 0.5) / 2) if late else 0.0
+            loop.call_later(lag_s, writer.write, data)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(at.hostname, at.port)
+        await asyncio.gather(pipe(reader, back, late=False), pipe(there, writer, late=True))
+        writer.close()
+        back.close()
+
+    failed = asyncio.Event()
+
+    async def ask(store: RedisStore) -> None:
+        try:
+            await store.run([Get(b"a")])
+        except CacheUnavailable:
+            failed.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        store = RedisStore.factory_from_url(f"redis://127.0.0.1:{port}/0", timeout_s=0.5)()
+        asking = []
+        while not failed.is_set() and loop.time() < began + 20:
+            asking.append(asyncio.create_task(ask(store)))
+            await asyncio.sleep(0.005)
+        await asyncio.gather(*asking)
+        await store.aclose()
+    assert failed.is_set()

@@ -1,6 +1,8 @@
 """What a process keeps of the cache for callers who accept an answer of some age."""
 
 import logging
+import os
+import signal
 from itertools import count
 
 import pytest
@@ -166,3 +168,19 @@ def test_an_outage_is_logged_once_and_its_end_once(caplog: pytest.LogCaptureFixt
         "the database cannot be read (OSError): aged values are given to who accepts them",
         "the database can be read again",
     ]
+
+
+def test_a_child_starts_empty_whoever_had_the_locks() -> None:
+    """A forked child finds free locks and no values, though another thread of its parent was at work."""
+    aged = Aged()
+    aged.begin()
+    aged.keep(b"k", Kept(b"v", aged.clock(), (b"s",), None))
+    with aged._guard, aged._kept._guard:  # as a thread that is cut off in the middle leaves them
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)
+            gone = aged.give(b"k", 10.0) is None
+            aged.drop([b"s"])
+            aged.keep(b"k", Kept(b"v", aged.clock(), (b"other",), None))
+            os._exit(0 if gone and aged.give(b"k", 10.0) == b"v" else 1)
+    assert os.waitpid(child, 0)[1] == 0
