@@ -96,7 +96,7 @@ class Lane:
         self._queued: list[Call] = []  # until there is a connection
         self._timer: asyncio.TimerHandle | None = None
         self._breaker = Breaker(failures=1, clock=self._loop.time, changed=self._tell)
-        self._refusal: Failure = partial(CacheClosed, "never connected")
+        self._refusal: Failure = partial(unavailable, redis_errors.ConnectionError("the connection was lost"))
 
     def read(self, entry: bytes, tokens: tuple[bytes, ...]) -> asyncio.Future[Found]:
         """Read an entry and tokens, together with whoever else reads in this turn of the loop."""
@@ -114,7 +114,7 @@ class Lane:
         """Send commands now, or as soon as there is a connection."""
         call = (kind or self._call)(self, commands, self._loop)
         if self._closed:
-            call.fail(partial(CacheClosed, "the cache was closed"))
+            call.fail(self._refusal)
         elif not commands:
             call.future.set_result([])
         elif self._wire is not None and os.getpid() == self._pid:
@@ -177,14 +177,14 @@ class Lane:
 
     async def aclose(self, failure: Failure | None = None) -> None:
         """Close the connection; who waits gets ``CacheClosed``, or another failure."""
-        self._closed = True
         closed = failure or partial(CacheClosed, "the cache was closed")
+        self._closed, self._refusal = True, closed
         if self._timer is not None:
             self._timer.cancel()
         if (connecting := self._connecting) is not None:
             connecting.cancel()
             await asyncio.wait([connecting])
-        wire, self._wire = self._wire, None
+        wire, self._wire, self._refusal = self._wire, None, closed
         self._fail_waiting(closed)
         if wire is not None:
             await wire.aclose(closed)
@@ -220,7 +220,7 @@ class Lane:
         if os.getpid() != self._pid:
             self._after_fork()
         if self._closed:
-            self._fail_waiting(partial(CacheClosed, "the cache was closed"))
+            self._fail_waiting(self._refusal)
             return
         if (self._connecting is None or self._connecting.done()) and self._breaker.allows():
             self._connecting = self._loop.create_task(self._open(), name="fastrdb-connect", context=Context())
