@@ -91,7 +91,7 @@ class Watcher:
 
     def flushes(self, session: Session, context: UOWTransaction, instances: object) -> None:
         """Gather the tables that a flush writes."""
-        session.info[_FLUSHING] = {}
+        session.info[_FLUSHING] = _Flush(context)
 
     def rolled_back(self, session: Session, previous: SessionTransaction) -> None:
         """A flush that failed has written nothing."""
@@ -99,13 +99,13 @@ class Watcher:
 
     def flushed(self, session: Session, context: UOWTransaction) -> None:
         """Name the rows of a flush; of tables that have none, association tables for one, drop all."""
-        gathered: dict[_Watched, set[Table]] = session.info.pop(_FLUSHING, {})
-        if not gathered:
+        flush: _Flush | None = session.info.pop(_FLUSHING, None)
+        if flush is None or not flush.sent:
             return
-        rows = rows_of(context)
-        for watched, tables in gathered.items():
-            for table in tables:
-                watched.record(table, rows.get(table))
+        rows, strange = rows_of(context), flush.strange(context)
+        for written in flush.sent:
+            watched, table = written
+            watched.record(table, None if written in strange else rows.get(table))
 
     def tables(self, statement: str, context: ExecutionContext | None) -> frozenset[Table]:
         """Give the tables that a statement may write.
@@ -129,6 +129,28 @@ class Watcher:
         return tables_mentioned(statement, self._metadata)
 
 
+class _Flush:
+    """What is sent while a flush writes, by itself or by a listener of the user's.
+
+    Attributes:
+        sent: Who is to name the rows of which table, with the ids of the caches that compiled its statements.
+    """
+
+    def __init__(self, context: UOWTransaction) -> None:
+        self._context = ref(context)
+        self.sent: dict[tuple[_Watched, Table], set[int]] = {}
+
+    def writes(self) -> bool:
+        """Tell whether its objects are being written: one that finds none, or that a listener stops, ends untold."""
+        context = self._context()
+        return context is not None and context.has_work
+
+    def strange(self, context: UOWTransaction) -> set[tuple[_Watched, Table]]:
+        """Give those that others have written, too: only a mapper's own statements come with its cache."""
+        own = {id(state.manager.mapper.base_mapper._compiled_cache) for state in context.states}
+        return {written for written, caches in self.sent.items() if not caches <= own}
+
+
 class _Watched:
     """One transaction of a watched session, on one connection."""
 
@@ -144,12 +166,13 @@ class _Watched:
             return
         if isolation_of(connection) == "AUTOCOMMIT":
             raise SessionRefused("db: a watched session in AUTOCOMMIT; take another isolation level for its engine")
-        gathered = session.info.get(_FLUSHING)
-        if gathered is not None:
-            gathered.setdefault(self, set()).update(tables)
-            return
+        flush: _Flush | None = session.info.get(_FLUSHING)
         for table in tables:
-            self.record(table, None)
+            if flush is not None and flush.writes():
+                options = context.execution_options if context is not None else {}
+                flush.sent.setdefault((self, table), set()).add(id(options.get("compiled_cache")))
+            else:
+                self.record(table, None)
 
     def record(self, table: Table, rows: Rows | None) -> None:
         """Let the transaction drop rows of a table; ``None`` for all of them."""
