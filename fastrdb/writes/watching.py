@@ -8,6 +8,7 @@ that foreign keys change with them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -23,7 +24,7 @@ from ..db.transactions import Transactions
 from ..db.transactions import watch as follow_engine
 from ..errors import ConfigurationError, RedisRefused, SessionRefused
 from .effects import Effects
-from .flushed import Rows, images_of, rows_of
+from .flushed import Rows, images_of, rows_of, set_in_sql
 from .reach import reached_by_any_write, reached_by_delete, reached_by_update
 from .statements import is_textual, reads_only, tables_mentioned, tables_written
 from .transaction import effects_on, follow
@@ -102,10 +103,13 @@ class Watcher:
         flush: _Flush | None = session.info.pop(_FLUSHING, None)
         if flush is None or not flush.sent:
             return
-        rows, strange = rows_of(context), flush.strange(context)
-        for written in flush.sent:
-            watched, table = written
-            watched.record(table, None if written in strange else rows.get(table))
+        rows = rows_of(context)
+        own = {id(state.manager.mapper.base_mapper._compiled_cache) for state in context.states}
+        for (watched, table), sent in flush.sent.items():
+            found = rows.get(table) if sent.caches <= own else None  # others have written it, too
+            if found is not None:
+                found.change(table, sent.in_sql)
+            watched.record(table, found)
 
     def tables(self, statement: str, context: ExecutionContext | None) -> frozenset[Table]:
         """Give the tables that a statement may write.
@@ -129,26 +133,36 @@ class Watcher:
         return tables_mentioned(statement, self._metadata)
 
 
-class _Flush:
-    """What is sent while a flush writes, by itself or by a listener of the user's.
+@dataclass(slots=True)
+class _Sent:
+    """The statements of a flush that write one table.
 
     Attributes:
-        sent: Who is to name the rows of which table, with the ids of the caches that compiled its statements.
+        caches: The ids of the caches that they were compiled for: a mapper's own statements come with its cache.
+        in_sql: Names of the columns that they set to SQL expressions.
     """
+
+    caches: set[int] = field(default_factory=set)
+    in_sql: set[str] = field(default_factory=set)
+
+
+class _Flush:
+    """What is sent while a flush writes, by itself or by a listener of the user's."""
 
     def __init__(self, context: UOWTransaction) -> None:
         self._context = ref(context)
-        self.sent: dict[tuple[_Watched, Table], set[int]] = {}
+        self.sent: dict[tuple[_Watched, Table], _Sent] = {}
 
     def writes(self) -> bool:
         """Tell whether its objects are being written: one that finds none, or that a listener stops, ends untold."""
         context = self._context()
         return context is not None and context.has_work
 
-    def strange(self, context: UOWTransaction) -> set[tuple[_Watched, Table]]:
-        """Give those that others have written, too: only a mapper's own statements come with its cache."""
-        own = {id(state.manager.mapper.base_mapper._compiled_cache) for state in context.states}
-        return {written for written, caches in self.sent.items() if not caches <= own}
+    def note(self, watched: _Watched, table: Table, context: ExecutionContext | None) -> None:
+        """Note a statement."""
+        sent = self.sent.setdefault((watched, table), _Sent())
+        sent.caches.add(id(context.execution_options.get("compiled_cache") if context is not None else None))
+        sent.in_sql |= set_in_sql(getattr(context, "compiled", None))
 
 
 class _Watched:
@@ -169,8 +183,7 @@ class _Watched:
         flush: _Flush | None = session.info.get(_FLUSHING)
         for table in tables:
             if flush is not None and flush.writes():
-                options = context.execution_options if context is not None else {}
-                flush.sent.setdefault((self, table), set()).add(id(options.get("compiled_cache")))
+                flush.note(self, table, context)
             else:
                 self.record(table, None)
 
