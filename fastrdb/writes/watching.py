@@ -26,7 +26,7 @@ from ..errors import ConfigurationError, RedisRefused, SessionRefused
 from .effects import Effects
 from .flushed import Rows, images_of, rows_of, set_in_sql
 from .reach import reached_by_any_write, reached_by_delete, reached_by_update
-from .statements import is_textual, reads_only, tables_mentioned, tables_written
+from .statements import is_textual, reads_only, tables_mentioned, tables_written, texts_in
 from .transaction import effects_on, follow
 
 _FLUSHING = "fastrdb_flushing"
@@ -118,19 +118,24 @@ class Watcher:
             SessionRefused: Nobody can tell.
         """
         compiled: Any = getattr(context, "compiled", None)
-        if compiled is not None and not is_textual(compiled.statement):
-            found = self._written.get(compiled)
-            if found is None:
-                found = self._written[compiled] = tables_written(compiled.statement)
-            return found
-        if reads_only(statement):
+        if compiled is None or is_textual(compiled.statement):
+            return self._tables_in(statement)
+        found = self._written.get(compiled)
+        if found is None:
+            statement = compiled.statement
+            found = tables_written(statement).union(*map(self._tables_in, texts_in(statement)))
+            self._written[compiled] = found
+        return found
+
+    def _tables_in(self, text: str) -> frozenset[Table]:
+        if reads_only(text):
             return frozenset()
         if self._metadata is None:
             raise SessionRefused(
                 "db: textual SQL in a watched session, which may write any table; "
                 "give watch() the metadata of your tables"
             )
-        return tables_mentioned(statement, self._metadata)
+        return tables_mentioned(text, self._metadata)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,9 @@
 """Plain sessions under ``watch``: what they write is dropped from the cache as if a crud had written it."""
 
+from typing import Any
+
 import pytest
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import DDL, delete, insert, select, text, update
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from fastrdb import (
@@ -16,6 +18,8 @@ from fastrdb import (
     watch,
 )
 from tests.market import LABELLED, Label, Loose, Market, Shop, Ware, WareOut
+from tests.shop import Base as People
+from tests.shop import shop_in
 
 
 async def test_what_is_added_is_listed(market: Market) -> None:
@@ -191,6 +195,37 @@ async def test_textual_sql_needs_the_metadata(database_url: str, valkey_url: str
             with pytest.raises(ConfigurationError, match="another cache"):
                 watch(factory, another)
     await engine.dispose()
+
+
+@pytest.mark.parametrize("way", ["DDL", "from_statement", "columns", "CTE"])
+async def test_text_in_other_clothes(market: Market, way: str) -> None:
+    """A text that is run as DDL, selected from, or part of a SELECT as its CTE, drops the tables that it mentions."""
+    dialect = market.engine.dialect.name
+    if dialect != "postgresql" and (way == "CTE" or dialect != "sqlite"):
+        way = "DDL"  # where the others cannot write
+    returning = text("UPDATE wares SET name = 'quince' RETURNING id, shop_id, name")
+    columns = returning.columns(Ware.id, Ware.shop_id, Ware.name)
+    ways: dict[str, Any] = {
+        "DDL": DDL("UPDATE wares SET name = 'quince'"),
+        "from_statement": select(Ware).from_statement(returning),
+        "columns": columns,
+        "CTE": select(columns.cte("changed")),
+    }
+    async with market.factory.begin() as session:
+        await session.execute(ways[way])
+    assert await market.ware(1) == "quince"
+
+
+async def test_truncate_cascade(postgres_url: str, valkey_url: str) -> None:
+    """TRUNCATE … CASCADE drops whatever refers to its table, also where a DELETE would have left that alone."""
+    async with shop_in(postgres_url, valkey_url) as found:
+        factory = async_sessionmaker(found.engine)
+        watch(factory, found.cache, People.metadata)
+        for _ in range(2):
+            assert len(await found.orders.get_multi(factory, found.cache)) == 4
+        async with factory.begin() as session:
+            await session.execute(text("TRUNCATE countries CASCADE"))
+        assert await found.orders.get_multi(factory, found.cache) == []
 
 
 async def test_what_cannot_be_watched_is_refused(market: Market) -> None:
