@@ -30,6 +30,7 @@ from .statements import is_textual, reads_only, tables_mentioned, tables_written
 from .transaction import effects_on, follow
 
 _FLUSHING = "fastrdb_flushing"
+_TWO_PHASE = "watch: a two-phase session; the cache cannot know its outcome. Leave twophase=True out"
 
 
 def watch(factory: async_sessionmaker[Any], redis: Any, metadata: MetaData | None = None) -> None:
@@ -45,13 +46,15 @@ def watch(factory: async_sessionmaker[Any], redis: Any, metadata: MetaData | Non
             them where it mentions none. Without, textual SQL that may write is refused.
 
     Raises:
-        SessionRefused: *factory* is no ``async_sessionmaker``; or, when such a session writes, its engine is in
-            AUTOCOMMIT.
+        SessionRefused: *factory* is no ``async_sessionmaker``, or its sessions are two-phase; or, when such a session
+            writes, its engine is in AUTOCOMMIT.
         RedisRefused: *redis* is no client and no Cache.
         ConfigurationError: The factory is watched already, for another cache.
     """
     if not isinstance(factory, async_sessionmaker):
         raise SessionRefused(f"factory: {type(factory).__name__}; pass an async_sessionmaker")
+    if factory.kw.get("twophase"):
+        raise SessionRefused(_TWO_PHASE)
     cache = resolve_cache(redis)
     if cache is None:
         raise RedisRefused("redis is None: there is no cache to keep right; leave watch() out")
@@ -86,6 +89,8 @@ class Watcher:
 
     def began(self, session: Session, transaction: SessionTransaction, connection: Connection) -> None:
         """Look at the statements of a transaction."""
+        if session.twophase:  # whose COMMIT no event tells of
+            raise SessionRefused(_TWO_PHASE)
         if not transaction.nested:
             transactions = follow_engine(connection.engine)
             transactions.take_up(connection).watched = _Watched(self, session, connection, transactions)

@@ -17,7 +17,7 @@ from fastrdb import (
     invalidate,
     watch,
 )
-from tests.market import LABELLED, Label, Loose, Market, Shop, Ware, WareOut
+from tests.market import LABELLED, Label, Loose, Market, Shop, Ware, WareOut, market_in
 from tests.shop import Base as People
 from tests.shop import shop_in
 
@@ -240,6 +240,17 @@ async def test_what_cannot_be_watched_is_refused(market: Market) -> None:
         with pytest.raises(SessionRefused, match="AUTOCOMMIT"):
             await session.execute(update(Ware).values(name="quince"))
     assert await market.ware(1) == "apple"
+
+
+async def test_two_phase_sessions_are_refused(mariadb_url: str, valkey_url: str) -> None:
+    """A factory of two-phase sessions, and a session that is made so, get an error that says what to leave out."""
+    async with market_in(mariadb_url, valkey_url) as market:
+        with pytest.raises(SessionRefused, match="twophase"):
+            watch(async_sessionmaker(market.engine, twophase=True), market.cache)
+        async with market.factory(twophase=True) as session:
+            with pytest.raises(SessionRefused, match="twophase"):
+                await session.execute(update(Ware).values(name="quince"))
+        assert await market.ware(1) == "apple"
 
 
 @pytest.mark.parametrize("what", ["model", "row", "path"])
