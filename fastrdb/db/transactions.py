@@ -45,7 +45,12 @@ class Effects(Protocol):
 
 
 class Watched(Protocol):
-    """Somebody who names the rows of whatever is written in one transaction."""
+    """Somebody who names the rows of whatever is written in one transaction, for one cache."""
+
+    @property
+    def cache(self) -> object:
+        """The cache that is told."""
+        ...
 
     def wrote(self, statement: str, context: ExecutionContext | None) -> None:
         """Called before a statement that may write; raising keeps it from being sent."""
@@ -61,7 +66,7 @@ class Transaction:
         effects: What waits for its COMMIT.
         failure: The driver's error, if a statement or the COMMIT failed.
         watched: Who is told of statements that may write.
-        named: Whoever sends statements now names their rows by itself.
+        named: The cache to which whoever sends statements now names their rows by itself.
     """
 
     __slots__ = ("effects", "failure", "named", "statements", "watched", "writes")
@@ -72,7 +77,7 @@ class Transaction:
         self.effects: Effects | None = None
         self.failure: BaseException | None = None
         self.watched: Watched | None = None
-        self.named = False
+        self.named: object = None
 
 
 class Transactions:
@@ -115,8 +120,9 @@ class Transactions:
         if writing:
             forget(connection, statement)
             transaction = self._open.get(connection)
-            if transaction is not None and transaction.watched is not None and not transaction.named:
-                transaction.watched.wrote(statement, context)
+            watched = transaction.watched if transaction is not None else None
+            if transaction is not None and watched is not None and transaction.named is not watched.cache:
+                watched.wrote(statement, context)
         self.count(connection, writing=writing)
 
     def count(self, connection: Connection, *, writing: bool) -> None:

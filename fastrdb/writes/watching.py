@@ -179,6 +179,7 @@ class _Watched:
     """One transaction of a watched session, on one connection."""
 
     def __init__(self, watcher: Watcher, session: Session, connection: Connection, transactions: Transactions) -> None:
+        self.cache = watcher.cache
         self._watcher, self._transactions = watcher, transactions
         self._session, self._connection = ref(session), ref(connection)
 
@@ -204,7 +205,7 @@ class _Watched:
         assert connection is not None
         images = images_of(connection, table, rows) if rows is not None else None
         effects = effects_on(connection, self._transactions)
-        touched = effects.of(self._watcher.cache).touch()
+        touched = effects.of(self.cache).touch()
         if images is None:
             touched.table(table).everything = True
         else:

@@ -295,3 +295,10 @@ async def test_a_crud_without_a_cache_in_a_watched_session(market: Market, hooke
         await market.wares.update(session, None, Loose(name="quince"), id=1)
     assert await market.ware(1) == "quince"
     assert len(told) == hooked
+
+
+async def test_a_crud_with_another_cache_in_a_watched_session(market: Market, valkey_url: str) -> None:
+    """A crud that names its rows to another cache than the watched one leaves these to the session to tell."""
+    async with Cache.from_url(valkey_url, prefix="other:") as other, market.factory() as session:
+        await market.wares.update(session, other, Loose(name="quince"), id=1)
+    assert await market.ware(1) == "quince"
