@@ -93,7 +93,10 @@ class Watcher:
             raise SessionRefused(_TWO_PHASE)
         if not transaction.nested:
             transactions = follow_engine(connection.engine)
-            transactions.take_up(connection).watched = _Watched(self, session, connection, transactions)
+            watched = _Watched(self, session, connection, transactions)
+            # A Connection that the session was bound to, for a model or for all, is not the session's to close.
+            watched.bound = not transaction._connections[connection][-1]
+            transactions.take_up(connection).watched = watched
 
     def flushes(self, session: Session, context: UOWTransaction, instances: object) -> None:
         """Gather the tables that a flush writes."""
@@ -176,7 +179,13 @@ class _Flush:
 
 
 class _Watched:
-    """One transaction of a watched session, on one connection."""
+    """One transaction of a watched session, on one connection.
+
+    Attributes:
+        bound: The connection was the caller's before it was the session's.
+    """
+
+    bound = False
 
     def __init__(self, watcher: Watcher, session: Session, connection: Connection, transactions: Transactions) -> None:
         self.cache = watcher.cache
@@ -215,7 +224,7 @@ class _Watched:
         self._tie(session, effects)
 
     def _tie(self, session: Session, effects: Effects) -> None:
-        if isinstance(session.bind, Connection):
+        if self.bound:
             effects.let_run_out()
         else:
             follow(session, effects)

@@ -1,5 +1,6 @@
 """Plain sessions under ``watch``: what they write is dropped from the cache as if a crud had written it."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -17,9 +18,10 @@ from fastrdb import (
     invalidate,
     watch,
 )
-from tests.market import LABELLED, Label, Loose, Market, Shop, Ware, WareOut, market_in
+from tests.market import LABELLED, Base, Label, Loose, Market, Shop, Ware, WareOut, market_in
 from tests.shop import Base as People
 from tests.shop import shop_in
+from tests.world import until
 
 
 async def test_what_is_added_is_listed(market: Market) -> None:
@@ -178,6 +180,27 @@ async def test_a_session_on_a_connection_lets_its_hold_run_out(market: Market) -
             await session.commit()
         await connection.commit()
     assert await market.ware(1) == "quince"
+
+
+async def test_a_model_bound_to_a_connection_lets_its_hold_run_out(sqlite_url: str, valkey_url: str) -> None:
+    """A session that is bound to a Connection for one model: its hold ends by itself, and is not renewed."""
+    async with market_in(sqlite_url, valkey_url) as market, Cache.from_url(valkey_url, hold_s=1) as cache:
+        factory = async_sessionmaker(market.engine)
+        watch(factory, cache, Base.metadata)
+        async with market.engine.connect() as connection:
+            await connection.begin()
+            async with factory(binds={Ware: connection}) as session:
+                (await session.get_one(Ware, 1)).name = "quince"
+                await session.commit()
+            await connection.commit()
+
+        async def is_cached() -> bool:
+            assert await market.ware(1) == "quince"
+            return await market.is_hit(market.ware(1))
+
+        assert not await is_cached()
+        async with asyncio.timeout(5):  # a renewed one would last for 11 s
+            await until(is_cached)
 
 
 async def test_textual_sql_needs_the_metadata(database_url: str, valkey_url: str) -> None:
