@@ -127,20 +127,22 @@ async def market_in(database_url: str, valkey_url: str) -> AsyncIterator[Market]
     engine = create_async_engine(database_url)
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-        await connection.execute(insert(Shop), [{"code": "red", "name": "Red"}, {"code": "blue", "name": "Blue"}])
-        await connection.execute(insert(Ware), [{"shop_id": 1, "name": "apple"}, {"shop_id": 1, "name": "pear"}])
-    sent: list[str] = []
-    async with Cache.from_url(valkey_url) as cache:
-        factory = async_sessionmaker(engine, expire_on_commit=False)
-        watch(factory, cache, Base.metadata)
-        shops = Crud[Shop, Loose, Loose, ShopOut](Shop, ShopOut, pattern=("shop:{id}", "shop:code:{code}"))
-        wares = Crud[Ware, Loose, Loose, WareOut](
-            Ware, WareOut, pattern="ware:{id}", list_pattern="wares:{shop_id}:page:{page}:limit:{limit}"
-        )
-        found = Market(engine, async_sessionmaker(engine), factory, cache, shops, wares, sent)
-        await found.warm()
-        event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
-        yield found
-    await engine.dispose()
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+            await connection.execute(insert(Shop), [{"code": "red", "name": "Red"}, {"code": "blue", "name": "Blue"}])
+            await connection.execute(insert(Ware), [{"shop_id": 1, "name": "apple"}, {"shop_id": 1, "name": "pear"}])
+        sent: list[str] = []
+        async with Cache.from_url(valkey_url) as cache:
+            factory = async_sessionmaker(engine, expire_on_commit=False)
+            watch(factory, cache, Base.metadata)
+            shops = Crud[Shop, Loose, Loose, ShopOut](Shop, ShopOut, pattern=("shop:{id}", "shop:code:{code}"))
+            wares = Crud[Ware, Loose, Loose, WareOut](
+                Ware, WareOut, pattern="ware:{id}", list_pattern="wares:{shop_id}:page:{page}:limit:{limit}"
+            )
+            found = Market(engine, async_sessionmaker(engine), factory, cache, shops, wares, sent)
+            await found.warm()
+            event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
+            yield found
+    finally:
+        await engine.dispose()

@@ -7,7 +7,7 @@ that foreign keys change with them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -194,8 +194,14 @@ class _Watched:
 
     def wrote(self, statement: str, context: ExecutionContext | None) -> None:
         """Note a statement that may write, before it is sent."""
+        self._note(self._watcher.tables(statement, context), context)
+
+    def wrote_to(self, table: Table) -> None:
+        """Note rows of a table, before they are written."""
+        self._note([table], None)
+
+    def _note(self, tables: Collection[Table], context: ExecutionContext | None) -> None:
         session, connection = self._session(), self._connection()
-        tables = self._watcher.tables(statement, context)
         if session is None or connection is None or not tables:
             return
         if isolation_of(connection) == "AUTOCOMMIT":

@@ -325,3 +325,13 @@ async def test_a_crud_with_another_cache_in_a_watched_session(market: Market, va
     async with Cache.from_url(valkey_url, prefix="other:") as other, market.factory() as session:
         await market.wares.update(session, other, Loose(name="quince"), id=1)
     assert await market.ware(1) == "quince"
+
+
+async def test_rows_that_a_crud_without_a_cache_copies(postgres_url: str, valkey_url: str) -> None:
+    """Rows that a crud sends by COPY, with ``redis=None`` in a watched session, are counted once it has committed."""
+    async with market_in(postgres_url, valkey_url) as market:
+        rows = [Loose(shop_id=2, name="plum")] * 300
+        async with market.factory() as session:
+            assert await market.wares.create_multi(session, None, rows, returning=False) == 300
+        assert not any("INSERT" in statement for statement in market.sent)
+        assert await market.wares.count(market.plain, market.cache, shop_id=2) == 300
