@@ -103,8 +103,9 @@ class Watcher:
         session.info[_FLUSHING] = _Flush(context)
 
     def rolled_back(self, session: Session, previous: SessionTransaction) -> None:
-        """A flush that failed has written nothing."""
-        session.info.pop(_FLUSHING, None)
+        """A flush that failed has written nothing; a listener's savepoint within one ends no flush."""
+        if not previous.nested:
+            session.info.pop(_FLUSHING, None)
 
     def flushed(self, session: Session, context: UOWTransaction) -> None:
         """Name the rows of a flush; of tables that have none, association tables for one, drop all."""

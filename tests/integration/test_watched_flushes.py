@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import String, event, func, insert, update
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, object_session
 
 from fastrdb import Cache, Crud, watch
 from tests.market import Loose, Market, Shop, Ware
@@ -80,6 +80,26 @@ async def test_what_a_listener_sends_drops_its_table(market: Market, where: str)
             event.remove(target, where, listener)
     assert await market.listed(1) == ["quince", "melon"]
     assert (await market.ware(1), await market.ware(2)) == ("quince", "melon")
+
+
+async def test_a_savepoint_within_a_flush(market: Market) -> None:
+    """A savepoint that a listener rolls back within a flush leaves it what the flush has sent before."""
+    async with market.factory() as session:
+        ware = await session.get_one(Ware, 1)
+        ware.name = "quince"
+        event.listen(Ware, "after_update", roll_back_to_savepoint)
+        try:
+            await session.commit()
+        finally:
+            event.remove(Ware, "after_update", roll_back_to_savepoint)
+    assert await market.ware(1) == "quince"
+
+
+def roll_back_to_savepoint(mapper: Any, connection: Any, target: Any) -> None:
+    """Begin a savepoint, and take it back."""
+    session = object_session(target)
+    assert session is not None
+    session.begin_nested().rollback()
 
 
 @pytest.mark.parametrize("column", ["code", "shop_id"])
