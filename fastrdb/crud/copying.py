@@ -153,7 +153,7 @@ def _bound(values: Sequence[Any], bind: Callable[[Any], Any] | None) -> Sequence
 def _copy(connection: Connection, table: Table, columns: Sequence[str], records: Iterable[Any]) -> str:
     adapted: Any = connection.connection.dbapi_connection
     into = {"schema_name": table.schema, "columns": columns, "records": records}
-    sent_by_driver(connection)
+    sent_by_driver(connection, table)
     try:
         try:
             status: str = adapted.run_async(lambda driver: driver.copy_records_to_table(table.name, **into))

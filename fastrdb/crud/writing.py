@@ -155,7 +155,7 @@ class Writer:
             return self._autocommit(statements, connection, session, place), None
         effects = effects_on(connection, place.transactions)
         fresh, before = not effects.caches, effects.transaction.writes
-        effects.transaction.named = self.cache is not None
+        effects.transaction.named = self.cache
         try:
             answer, written = self._translated(statements, connection, session)
         except BaseException as error:
@@ -165,7 +165,7 @@ class Writer:
                 self._tie(session, effects, ours)
             raise
         finally:
-            effects.transaction.named = False
+            effects.transaction.named = None
         self._note(session, written)
         if not written.nothing:
             self._record(effects, written)

@@ -13,7 +13,7 @@ from collections.abc import Awaitable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, event
+from sqlalchemy import Connection, Engine, Table, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.base import OptionEngine
 from sqlalchemy.engine.interfaces import ExecutionContext
@@ -45,10 +45,19 @@ class Effects(Protocol):
 
 
 class Watched(Protocol):
-    """Somebody who names the rows of whatever is written in one transaction."""
+    """Somebody who names the rows of whatever is written in one transaction, for one cache."""
+
+    @property
+    def cache(self) -> object:
+        """The cache that is told."""
+        ...
 
     def wrote(self, statement: str, context: ExecutionContext | None) -> None:
         """Called before a statement that may write; raising keeps it from being sent."""
+        ...
+
+    def wrote_to(self, table: Table) -> None:
+        """Called before rows of a table are written without a statement; raising keeps them from being sent."""
         ...
 
 
@@ -61,7 +70,7 @@ class Transaction:
         effects: What waits for its COMMIT.
         failure: The driver's error, if a statement or the COMMIT failed.
         watched: Who is told of statements that may write.
-        named: Whoever sends statements now names their rows by itself.
+        named: The cache to which whoever sends statements now names their rows by itself.
     """
 
     __slots__ = ("effects", "failure", "named", "statements", "watched", "writes")
@@ -72,7 +81,7 @@ class Transaction:
         self.effects: Effects | None = None
         self.failure: BaseException | None = None
         self.watched: Watched | None = None
-        self.named = False
+        self.named: object = None
 
 
 class Transactions:
@@ -114,13 +123,25 @@ class Transactions:
         writing = not self._plain(statement, context)
         if writing:
             forget(connection, statement)
-            transaction = self._open.get(connection)
-            if transaction is not None and transaction.watched is not None and not transaction.named:
-                transaction.watched.wrote(statement, context)
-        self.count(connection, writing=writing)
+            if (watched := self._watched(connection)) is not None:
+                watched.wrote(statement, context)
+        self._count(connection, writing=writing)
 
-    def count(self, connection: Connection, *, writing: bool) -> None:
-        """Count a statement, whose kind is known."""
+    def sent_by_driver(self, connection: Connection, table: Table) -> None:
+        """Count a write to a table, which no statement of SQLAlchemy's sends."""
+        if (watched := self._watched(connection)) is not None:
+            watched.wrote_to(table)
+        self._count(connection, writing=True)
+
+    def _watched(self, connection: Connection) -> Watched | None:
+        """Give who has to be told of a write."""
+        transaction = self._open.get(connection)
+        watched = transaction.watched if transaction is not None else None
+        if transaction is None or watched is None or transaction.named is watched.cache:
+            return None
+        return watched
+
+    def _count(self, connection: Connection, *, writing: bool) -> None:
         self.writes += writing
         if (transaction := self._open.get(connection)) is not None:
             transaction.statements += 1
@@ -172,10 +193,10 @@ def watched(connection: Connection) -> Transactions | None:
     return found
 
 
-def sent_by_driver(connection: Connection) -> None:
-    """Count a write that is sent by the driver's own connection, of which no event tells."""
+def sent_by_driver(connection: Connection, table: Table) -> None:
+    """Count a write to a table that is sent by the driver's own connection, of which no event tells."""
     if (transactions := watched(connection)) is not None:
-        transactions.count(connection, writing=True)
+        transactions.sent_by_driver(connection, table)
 
 
 def _on_begin(connection: Connection) -> None:

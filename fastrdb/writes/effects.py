@@ -73,7 +73,7 @@ class Effects:
 
     def write_down(self, connection: Connection) -> None:
         """Leave in the transaction what Redis could not be told, where a cache has an outbox. Called after that."""
-        named, self.transaction.named = self.transaction.named, True  # nobody's rows are written here
+        watched, self.transaction.watched = self.transaction.watched, None  # nobody's rows are written here
         try:
             for effects in self.caches.values():
                 effects.write_down(connection)
@@ -81,7 +81,7 @@ class Effects:
             self.sent = False
             raise
         finally:
-            self.transaction.named = named
+            self.transaction.watched = watched
 
     def stop_renewing(self) -> None:
         """Let all holds end by themselves, unless they are released."""

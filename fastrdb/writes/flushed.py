@@ -7,7 +7,7 @@ it set one that a template needs, or deleted a row whose templates need more tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from sqlalchemy import CHAR, Column, Connection, Table, TypeDecorator, select, t
 from sqlalchemy.orm import InstanceState, Mapper, PassiveFlag, UOWTransaction
 from sqlalchemy.orm.attributes import History, get_history
 from sqlalchemy.orm.exc import UnmappedColumnError
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from .templates import templates_of
 from .touched import MAX_CELLS
@@ -39,17 +40,33 @@ class Rows:
     deleted: bool = False
     changed: set[str] = field(default_factory=set)
 
+    def change(self, table: Table, columns: Iterable[str]) -> None:
+        """Note columns that were set in rows that were there before, with values that nobody knows."""
+        columns = set(columns)
+        self.changed |= columns
+        self.unknown |= any(column.name in columns for column in _needed(table))
+
+
+def set_in_sql(compiled: Any) -> set[str]:
+    """Name the columns that an UPDATE sets to SQL expressions: once it is sent, the session forgets that it has."""
+    if not isinstance(compiled, SQLCompiler) or not compiled.isupdate:
+        return set()
+    return {column.name for column in [*(compiled.postfetch or ()), *(compiled.implicit_returning or ())]}
+
 
 def rows_of(context: UOWTransaction) -> dict[Table, Rows]:
     """Give the rows that a flush writes; called before the session counts them as clean."""
     found: dict[Table, Rows] = {}
     for state, (deleted, only_listed) in context.states.items():
-        if only_listed:
-            continue
         mapper: Mapper[Any] = state.manager.mapper
         for table in mapper.tables:
-            if isinstance(table, Table):
-                _add(found.setdefault(table, Rows()), _Written(state, mapper, table), deleted=deleted)
+            if not isinstance(table, Table) or (only_listed and not deleted):
+                continue
+            rows = found.setdefault(table, Rows())
+            if only_listed:  # a new object with its key took its row over: instead of DELETE and INSERT, an UPDATE
+                rows.change(table, [column.name for column in table.columns if not column.primary_key])
+            else:
+                _add(rows, _Written(state, mapper, table), deleted=deleted)
     return found
 
 
@@ -89,7 +106,8 @@ class _Written:
         """Name the columns that the flush may have set."""
         for column in self.table.columns:
             history = self._history(column)
-            by_itself = column.onupdate is not None or column.server_onupdate is not None or column.computed
+            by_itself = column.onupdate is not None or column.server_onupdate is not None or bool(column.computed)
+            by_itself = by_itself or column is self._mapper.version_id_col
             if history is None or history.added or history.deleted or by_itself:
                 yield column.name
 
@@ -114,9 +132,7 @@ def _add(rows: Rows, written: _Written, *, deleted: bool) -> None:
         rows.images.append(dict(zip(own_key, key, strict=True)))
         return
     if not written.is_new:
-        changed = set(written.changed())
-        rows.changed |= changed
-        rows.unknown |= not needed.isdisjoint(changed)
+        rows.change(written.table, written.changed())
     if needed.issubset(own_key) and _is_stored_as_given(written.table, key):
         rows.images.append(dict(zip(own_key, key, strict=True)))
     else:

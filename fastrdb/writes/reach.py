@@ -25,6 +25,22 @@ def reached_by_any_write(table: Table) -> set[Table]:
     return reached_by_delete(table) | reached_by_update(table, [column.name for column in table.columns])
 
 
+def reached_by_truncate(table: Table) -> set[Table]:
+    """Give the tables that ``TRUNCATE … CASCADE`` empties along with *table*: whatever refers to it, transitively."""
+    found: set[Table] = set()
+    todo = [table]
+    while todo:
+        source = todo.pop()
+        others = {
+            other
+            for other in source.metadata.tables.values()
+            if any(_refers(key, source) for key in other.foreign_key_constraints)
+        }
+        todo += others - found
+        found |= others
+    return found
+
+
 def _refers(key: ForeignKeyConstraint, table: Table) -> bool:
     try:
         return key.referred_table is table

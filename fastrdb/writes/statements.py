@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sqlalchemy import Delete, Insert, MetaData, Table, TextClause, Update
+from sqlalchemy import DDL, Delete, Insert, MetaData, Table, TextClause, Update
+from sqlalchemy.orm import FromStatement
 from sqlalchemy.schema import ExecutableDDLElement
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.selectable import FromClause, TextualSelect
+
+from .reach import reached_by_truncate
 
 _ANY_CASE = re.IGNORECASE
 _WORD = re.compile(r"[^\W\d]\w*")
@@ -17,11 +20,17 @@ _READING = re.compile(
 )
 _CHANGING = re.compile(r"\b(?:INSERT|UPDATE|DELETE|MERGE|INTO|ANALYZE)\b|;\s*\S", _ANY_CASE)
 _LOCKING = re.compile(r"\bFOR\s+(?:NO\s+KEY\s+)?UPDATE\b", _ANY_CASE)
+_EMPTYING = {"truncate", "cascade"}
 
 
 def is_textual(statement: Any) -> bool:
     """Tell whether a statement is text, of which nobody knows what it does."""
-    return isinstance(statement, (TextClause, TextualSelect))
+    return isinstance(_within(statement), (TextClause, TextualSelect, DDL))
+
+
+def texts_in(statement: Any) -> list[str]:
+    """Give the texts among what a statement of SQLAlchemy's selects from: a CTE that is text may write."""
+    return [str(each.element) for each in visitors.iterate(statement) if isinstance(each, TextualSelect)]
 
 
 def tables_written(statement: Any) -> frozenset[Table]:
@@ -49,7 +58,13 @@ def tables_mentioned(text: str, metadata: MetaData) -> frozenset[Table]:
     """Give the tables whose names stand in a text; all tables where none does."""
     words = {word.lower() for word in _WORD.findall(text)}
     named = {table for table in metadata.tables.values() if words.issuperset(_WORD.findall(table.name.lower()))}
+    if words >= _EMPTYING:
+        named |= {other for table in named for other in reached_by_truncate(table)}
     return frozenset(named or metadata.tables.values())
+
+
+def _within(statement: Any) -> Any:
+    return statement.element if isinstance(statement, FromStatement) else statement
 
 
 def _tables(element: Any) -> list[Table]:

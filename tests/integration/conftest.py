@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastrdb import Cache
 from tests.commits import AT_COMMIT, TRIGGER
+from tests.market import Market, market_in
 from tests.shop import Shop, shop_in
 from tests.teams import Base, Cruds, Elsewhere
 from tests.world import World, opened
@@ -69,4 +70,11 @@ async def cruds(database_url: str, valkey_url: str) -> AsyncIterator[Cruds]:
 async def shop(database_url: str, valkey_url: str) -> AsyncIterator[Shop]:
     """People with countries, bosses, orders, tags and cars, and a cache."""
     async with shop_in(database_url, valkey_url) as found:
+        yield found
+
+
+@pytest.fixture
+async def market(database_url: str, valkey_url: str) -> AsyncIterator[Market]:
+    """Shops and wares, and a factory that is watched."""
+    async with market_in(database_url, valkey_url) as found:
         yield found

@@ -1,13 +1,11 @@
 """Plain sessions under ``watch``: what they write is dropped from the cache as if a crud had written it."""
 
-from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+import asyncio
+from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
-from sqlalchemy import Column, ForeignKey, String, Table, delete, event, insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import DDL, delete, insert, select, text, update
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from fastrdb import (
     Cache,
@@ -20,140 +18,10 @@ from fastrdb import (
     invalidate,
     watch,
 )
-
-
-class Base(DeclarativeBase):
-    """Shops, their goods, and the labels on these."""
-
-
-LABELLED = Table(
-    "labelled",
-    Base.metadata,
-    Column("ware_id", ForeignKey("wares.id", ondelete="CASCADE"), primary_key=True),
-    Column("label_id", ForeignKey("labels.id", ondelete="CASCADE"), primary_key=True),
-)
-
-
-class Shop(Base):
-    """Goods go with it."""
-
-    __tablename__ = "shops"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    code: Mapped[str] = mapped_column(String(10), unique=True)
-    name: Mapped[str] = mapped_column(String(20), default="shop")
-    wares: Mapped[list["Ware"]] = relationship(back_populates="shop", cascade="all, delete-orphan")
-
-
-class Ware(Base):
-    """In a shop."""
-
-    __tablename__ = "wares"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    shop_id: Mapped[int] = mapped_column(ForeignKey("shops.id", ondelete="CASCADE"))
-    name: Mapped[str] = mapped_column(String(20))
-    shop: Mapped[Shop] = relationship(back_populates="wares")
-    labels: Mapped[list["Label"]] = relationship(secondary=LABELLED)
-
-
-class Label(Base):
-    """On goods."""
-
-    __tablename__ = "labels"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    text: Mapped[str] = mapped_column(String(20))
-
-
-class Loose(BaseModel):
-    """Any columns: what is written."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class ShopOut(BaseModel):
-    """A shop."""
-
-    model_config = ConfigDict(from_attributes=True)
-    id: int
-    code: str
-    name: str
-
-
-class WareOut(BaseModel):
-    """A ware."""
-
-    model_config = ConfigDict(from_attributes=True)
-    id: int
-    shop_id: int
-    name: str
-
-
-class Market(NamedTuple):
-    """Two shops with two wares in the first, and cruds whose values are cached."""
-
-    engine: AsyncEngine
-    plain: async_sessionmaker[AsyncSession]
-    factory: async_sessionmaker[AsyncSession]
-    cache: Cache
-    shops: Any
-    wares: Any
-    sent: list[str]
-
-    async def ware(self, id: int) -> str | None:
-        """Its name, as a reader gets it."""
-        found = await self.wares.get_or_none(self.plain, self.cache, id=id)
-        return found and str(found.name)
-
-    async def listed(self, shop_id: int) -> list[str]:
-        """The names of a shop's wares, as a reader gets them; their number is right, too."""
-        found = await self.wares.get_multi(self.plain, self.cache, shop_id=shop_id)
-        assert await self.wares.count(self.plain, self.cache, shop_id=shop_id) == len(found)
-        return [each.name for each in found]
-
-    async def shop(self, code: str) -> str | None:
-        """Its name, by its code."""
-        found = await self.shops.get_or_none(self.plain, self.cache, code=code)
-        return found and str(found.name)
-
-    async def warm(self) -> None:
-        """Cache all of it, and be sure."""
-        for _ in range(2):
-            for id in (1, 2, 3):
-                await self.ware(id)
-            for id in (1, 2):
-                await self.listed(id)
-            for code in ("red", "blue", "green"):
-                await self.shop(code)
-
-    async def is_hit(self, read: Any) -> bool:
-        """Whether a read needs no SQL."""
-        before = len(self.sent)
-        await read
-        return len(self.sent) == before
-
-
-@pytest.fixture
-async def market(database_url: str, valkey_url: str) -> AsyncIterator[Market]:
-    """A market whose second factory is watched."""
-    engine = create_async_engine(database_url)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine.sync_engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"))
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-        await connection.execute(insert(Shop), [{"code": "red", "name": "Red"}, {"code": "blue", "name": "Blue"}])
-        await connection.execute(insert(Ware), [{"shop_id": 1, "name": "apple"}, {"shop_id": 1, "name": "pear"}])
-    sent: list[str] = []
-    async with Cache.from_url(valkey_url) as cache:
-        factory = async_sessionmaker(engine, expire_on_commit=False)
-        watch(factory, cache, Base.metadata)
-        shops = Crud[Shop, Loose, Loose, ShopOut](Shop, ShopOut, pattern=("shop:{id}", "shop:code:{code}"))
-        wares = Crud[Ware, Loose, Loose, WareOut](
-            Ware, WareOut, pattern="ware:{id}", list_pattern="wares:{shop_id}:page:{page}:limit:{limit}"
-        )
-        found = Market(engine, async_sessionmaker(engine), factory, cache, shops, wares, sent)
-        await found.warm()
-        event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
-        yield found
-    await engine.dispose()
+from tests.market import LABELLED, Base, Label, Loose, Market, Shop, Ware, WareOut, market_in
+from tests.shop import Base as People
+from tests.shop import shop_in
+from tests.world import until
 
 
 async def test_what_is_added_is_listed(market: Market) -> None:
@@ -314,6 +182,27 @@ async def test_a_session_on_a_connection_lets_its_hold_run_out(market: Market) -
     assert await market.ware(1) == "quince"
 
 
+async def test_a_model_bound_to_a_connection_lets_its_hold_run_out(sqlite_url: str, valkey_url: str) -> None:
+    """A session that is bound to a Connection for one model: its hold ends by itself, and is not renewed."""
+    async with market_in(sqlite_url, valkey_url) as market, Cache.from_url(valkey_url, hold_s=1) as cache:
+        factory = async_sessionmaker(market.engine)
+        watch(factory, cache, Base.metadata)
+        async with market.engine.connect() as connection:
+            await connection.begin()
+            async with factory(binds={Ware: connection}) as session:
+                (await session.get_one(Ware, 1)).name = "quince"
+                await session.commit()
+            await connection.commit()
+
+        async def is_cached() -> bool:
+            assert await market.ware(1) == "quince"
+            return await market.is_hit(market.ware(1))
+
+        assert not await is_cached()
+        async with asyncio.timeout(5):  # a renewed one would last for 11 s
+            await until(is_cached)
+
+
 async def test_textual_sql_needs_the_metadata(database_url: str, valkey_url: str) -> None:
     """Without metadata, textual SQL that may write is refused before it is sent; one that reads is not."""
     engine = create_async_engine(database_url)
@@ -331,6 +220,37 @@ async def test_textual_sql_needs_the_metadata(database_url: str, valkey_url: str
     await engine.dispose()
 
 
+@pytest.mark.parametrize("way", ["DDL", "from_statement", "columns", "CTE"])
+async def test_text_in_other_clothes(market: Market, way: str) -> None:
+    """A text that is run as DDL, selected from, or part of a SELECT as its CTE, drops the tables that it mentions."""
+    dialect = market.engine.dialect.name
+    if dialect != "postgresql" and (way == "CTE" or dialect != "sqlite"):
+        way = "DDL"  # where the others cannot write
+    returning = text("UPDATE wares SET name = 'quince' RETURNING id, shop_id, name")
+    columns = returning.columns(Ware.id, Ware.shop_id, Ware.name)
+    ways: dict[str, Any] = {
+        "DDL": DDL("UPDATE wares SET name = 'quince'"),
+        "from_statement": select(Ware).from_statement(returning),
+        "columns": columns,
+        "CTE": select(columns.cte("changed")),
+    }
+    async with market.factory.begin() as session:
+        await session.execute(ways[way])
+    assert await market.ware(1) == "quince"
+
+
+async def test_truncate_cascade(postgres_url: str, valkey_url: str) -> None:
+    """TRUNCATE … CASCADE drops whatever refers to its table, also where a DELETE would have left that alone."""
+    async with shop_in(postgres_url, valkey_url) as found:
+        factory = async_sessionmaker(found.engine)
+        watch(factory, found.cache, People.metadata)
+        for _ in range(2):
+            assert len(await found.orders.get_multi(factory, found.cache)) == 4
+        async with factory.begin() as session:
+            await session.execute(text("TRUNCATE countries CASCADE"))
+        assert await found.orders.get_multi(factory, found.cache) == []
+
+
 async def test_what_cannot_be_watched_is_refused(market: Market) -> None:
     """Something else than a factory or a cache, and AUTOCOMMIT, get an error that says what to pass."""
     with pytest.raises(SessionRefused, match="async_sessionmaker"):
@@ -343,6 +263,17 @@ async def test_what_cannot_be_watched_is_refused(market: Market) -> None:
         with pytest.raises(SessionRefused, match="AUTOCOMMIT"):
             await session.execute(update(Ware).values(name="quince"))
     assert await market.ware(1) == "apple"
+
+
+async def test_two_phase_sessions_are_refused(mariadb_url: str, valkey_url: str) -> None:
+    """A factory of two-phase sessions, and a session that is made so, get an error that says what to leave out."""
+    async with market_in(mariadb_url, valkey_url) as market:
+        with pytest.raises(SessionRefused, match="twophase"):
+            watch(async_sessionmaker(market.engine, twophase=True), market.cache)
+        async with market.factory(twophase=True) as session:
+            with pytest.raises(SessionRefused, match="twophase"):
+                await session.execute(update(Ware).values(name="quince"))
+        assert await market.ware(1) == "apple"
 
 
 @pytest.mark.parametrize("what", ["model", "row", "path"])
@@ -387,3 +318,20 @@ async def test_a_crud_without_a_cache_in_a_watched_session(market: Market, hooke
         await market.wares.update(session, None, Loose(name="quince"), id=1)
     assert await market.ware(1) == "quince"
     assert len(told) == hooked
+
+
+async def test_a_crud_with_another_cache_in_a_watched_session(market: Market, valkey_url: str) -> None:
+    """A crud that names its rows to another cache than the watched one leaves these to the session to tell."""
+    async with Cache.from_url(valkey_url, prefix="other:") as other, market.factory() as session:
+        await market.wares.update(session, other, Loose(name="quince"), id=1)
+    assert await market.ware(1) == "quince"
+
+
+async def test_rows_that_a_crud_without_a_cache_copies(postgres_url: str, valkey_url: str) -> None:
+    """Rows that a crud sends by COPY, with ``redis=None`` in a watched session, are counted once it has committed."""
+    async with market_in(postgres_url, valkey_url) as market:
+        rows = [Loose(shop_id=2, name="plum")] * 300
+        async with market.factory() as session:
+            assert await market.wares.create_multi(session, None, rows, returning=False) == 300
+        assert not any("INSERT" in statement for statement in market.sent)
+        assert await market.wares.count(market.plain, market.cache, shop_id=2) == 300
