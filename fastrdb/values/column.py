@@ -80,6 +80,8 @@ class ColumnValues:
     def stored(self, value: object) -> Any:
         """Give what is written for the value: what ``coerce`` gives, if there is room for it.
 
+        For ``None`` in a JSON column that is SQL's NULL, where the column takes it.
+
         Raises:
             ValueRefused: The column does not take the value, or cannot hold it.
         """

@@ -1,10 +1,12 @@
-"""Values that a filter may ask for, and a column cannot hold."""
+"""Values that a filter may ask for, and a column cannot hold; and those that JSON has in another form, or not."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
@@ -26,6 +28,13 @@ class Offer(Base):
     price: Mapped[Decimal] = mapped_column(sa.Numeric(5, 2))
     meta: Mapped[Any | None] = mapped_column(sa.JSON)
     body: Mapped[Any] = mapped_column(sa.JSON)
+
+
+class Terms(BaseModel):
+    until: dt.date
+    rate: Decimal
+    by: UUID
+    days: dict[dt.date, int] = {}
 
 
 class OfferIn(BaseModel):
@@ -119,3 +128,46 @@ async def test_a_filter_may_ask_for_more_than_a_column_holds(given: dict[str, An
     assert await offers.get_or_none(**given, code="there, or longer") is None
     assert await offers.count(**given, price={">": 1000}) == 0
     assert await offers.count(**given, price={"<": 1000}) == 1
+
+
+@pytest.mark.parametrize("write", [*ONE, *MANY])
+async def test_json_is_written_as_pydantic_writes_it(given: dict[str, Any], write: str) -> None:
+    """A date, a Decimal and a UUID in JSON, and in its keys, are stored in the form of pydantic's JSON mode."""
+    terms = Terms(until=dt.date(2026, 1, 2), rate=Decimal("1.50"), by=UUID(int=1), days={dt.date(2026, 1, 2): 1})
+    await (ONE | MANY)[write](given, {"meta": {"terms": terms, "also": [dt.date(2026, 1, 2)]}})
+    (found,) = [each.meta for each in await offers.get_multi(**given) if each.meta]
+    assert found == {"terms": terms.model_dump(mode="json"), "also": ["2026-01-02"]}
+
+
+@pytest.mark.parametrize("new", [float("nan"), {"a": [float("inf")]}, object(), {"when": object()}])
+async def test_what_has_no_form_in_json_is_refused(given: dict[str, Any], new: Any) -> None:
+    """NaN and objects that pydantic cannot write are refused with the field's name, before anything is sent."""
+    for write in ONE.values():
+        with pytest.raises(ValueRefused, match="'meta' takes JSON"):
+            await write(given, {"meta": new})
+    for write in MANY.values():
+        with pytest.raises(BatchRefused, match="'meta' takes JSON"):
+            await write(given, {"meta": new})
+
+
+@pytest.mark.parametrize("write", [*ONE, *MANY])
+async def test_none_in_json_is_null(given: dict[str, Any], write: str) -> None:
+    """``None`` is written as SQL's NULL into JSON, so that a filter with ``None`` finds it."""
+    await offers.update(**given, obj_in=OfferChange(meta=1), code="there")
+    await (ONE | MANY)[write](given, {"meta": None})
+    assert await offers.count(**given, meta={"is_not": None}) == (1 if write.startswith("create") else 0)
+    assert await offers.count(**given, meta=None) == {"create_multi": 2, "upsert_multi": 2}.get(write, 1)
+
+
+async def test_none_in_json_is_null_where_rows_are_copied(given: dict[str, Any]) -> None:
+    """Rows that need not come back, and so go by COPY where there is one, have SQL's NULL, too."""
+    rows = [OfferIn(code=str(at), meta=dt.date(2026, 1, 2) if at else None) for at in range(300)]
+    assert await offers.create_multi(**given, instances=rows, returning=False) == 300
+    assert await offers.count(**given, meta=None) == 2
+    assert (await offers.get(**given, code="299")).meta == "2026-01-02"
+
+
+async def test_none_in_json_that_is_never_null_is_its_own_null(given: dict[str, Any]) -> None:
+    """A JSON column that does not take NULL takes ``None`` as JSON's own null."""
+    await offers.create(**given, obj_in=OfferIn(code="b", body=None))
+    assert await offers.count(**given, body={"is_not": None}) == 2

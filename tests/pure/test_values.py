@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -217,6 +218,12 @@ def test_a_text_without_a_length_may_be_any(type_: TypeEngine[Any]) -> None:
 def test_a_number_without_digits_may_be_any(type_: TypeEngine[Any]) -> None:
     """A type of numbers without a precision in decimal digits takes a large number."""
     assert values(type_).stored(10**22) == 10**22
+
+
+def test_a_secret_is_not_written_into_json() -> None:
+    """What pydantic writes as asterisks is refused, not lost."""
+    with pytest.raises(ValueRefused):
+        values(sa.JSON()).stored({"password": SecretStr("x"), "at": NOON})
 
 
 def test_a_refusal_can_be_shown_whatever_was_given() -> None:
