@@ -354,7 +354,7 @@ class Changes(Links[M, C, U, R]):
         if not rows:
             raise self._missing(connection, asked)
         if len(rows) > 1:
-            raise MultipleFound(self._model.name, dict(asked.given))
+            raise MultipleFound(self._model.name, asked.criterion)
         return rows[0]
 
     def _image_columns(self) -> tuple[str, ...]:
