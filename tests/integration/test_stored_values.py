@@ -159,6 +159,19 @@ async def test_none_in_json_is_null(given: dict[str, Any], write: str) -> None:
     assert await offers.count(**given, meta=None) == {"create_multi": 2, "upsert_multi": 2}.get(write, 1)
 
 
+async def test_a_patch_compares_what_is_stored(given: dict[str, Any]) -> None:
+    """``patch`` leaves JSON alone that is NULL, or has the given form, already."""
+    for meta, changes in (
+        (None, False),
+        ({"on": dt.date(2026, 1, 2)}, True),
+        ({"on": "2026-01-02"}, False),
+        (None, True),
+    ):
+        patched = await offers.patch(**given, obj_in=OfferChange(meta=meta), code="there")
+        assert bool(patched.changed) is changes, meta
+    assert await offers.count(**given, meta=None) == 1
+
+
 async def test_none_in_json_is_null_where_rows_are_copied(given: dict[str, Any]) -> None:
     """Rows that need not come back, and so go by COPY where there is one, have SQL's NULL, too."""
     rows = [OfferIn(code=str(at), meta=dt.date(2026, 1, 2) if at else None) for at in range(300)]
