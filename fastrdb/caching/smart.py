@@ -16,7 +16,7 @@ from redis.asyncio import Redis, RedisCluster
 from ..cache.cache import Cache, resolve
 from ..cache.reads import Ask, Loaded, miss
 from ..db import defaults
-from ..errors import CacheFull, CacheUnavailable, InputError, ValueRefused
+from ..errors import CacheFull, CacheUnavailable, InputError, UsageError, ValueRefused
 from .counts import SmartStats
 from .entries import Entries, value_of
 from .names import Id, Names, check_namespace, check_prefix
@@ -155,7 +155,13 @@ class SmartCache:
         return left_ms if left_ms < 0 else math.ceil(left_ms / 1000)
 
     async def multi_get(self, kind: str, ids: Iterable[Id]) -> dict[Id, Any]:
-        """Give the values of many ids, in one or a few round trips; those that are not stored are left out."""
+        """Give the values of many ids, in one or a few round trips; those that are not stored are left out.
+
+        Raises:
+            UsageError: *ids* is one text, or no list.
+        """
+        if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
+            raise UsageError(f"ids: {type(ids).__name__}; pass a list of ids")
         entries, asked = self._here(), list(dict.fromkeys(ids))
         try:
             found = self._reached(await asyncio.gather(*[entries.read(kind, id) for id in asked]))
@@ -200,7 +206,10 @@ class SmartCache:
         Raises:
             SerializationFailed: What was loaded has no form in JSON.
             InputError: An argument has no meaning.
+            UsageError: *load* cannot be called.
         """
+        if not callable(load):
+            raise _no_function(load)
         entries, ttl_ms, wait_ms = self._here(), self._ttl_ms(ttl), _life_ms(wait, "wait")
         entry, tokens = entries.names.entry(kind, id), entries.names.tokens(kind)
         until = asyncio.get_running_loop().time() + wait_ms / 1000
@@ -321,6 +330,14 @@ class SmartCache:
         if self._track:
             counts: dict[str, Any] = {name: self._stats[name] + count for name, count in more.items()}
             self._stats = replace(self._stats, **counts)
+
+
+def _no_function(load: object) -> UsageError:
+    """Give the error of a load that cannot be called; a coroutine is closed, since nobody awaits it."""
+    if inspect.iscoroutine(load):
+        load.close()
+        return UsageError("load: a coroutine; pass the function itself, not its coroutine: it is called only on a miss")
+    return UsageError(f"load: {type(load).__name__}; pass a function that takes no arguments")
 
 
 def _one(name: str, value: Any, alias: Any) -> Any:

@@ -73,6 +73,11 @@ class Asked:
         return self.filter.shape, self.options
 
     @property
+    def criterion(self) -> dict[str, Any]:
+        """The filters as given, and the SQL of the caller's own expression, without its values; for errors."""
+        return dict(self.given) if self.where is None else {**self.given, "where": str(self.where)}
+
+    @property
     def params(self) -> dict[str, Any]:
         """The parameters of the SQL."""
         return self.filter.params

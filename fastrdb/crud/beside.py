@@ -47,7 +47,7 @@ class Besides(Reading[M, C, U, R]):
         given = {name: value for name, value in asked.given.items() if name in keys.fields}
         reason = asked.uncacheable or beside.uncacheable
         if reason is None and len(given) < len(keys.fields):
-            reason = f"a {beside.name.decode()} without its list's fields"
+            reason = f"{beside.name.decode()} without its list's fields"
         if reason is not None:
             sources.cache.stats.count(f"bypass: {reason}")
             return (await load(False)).answer

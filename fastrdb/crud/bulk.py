@@ -84,7 +84,8 @@ class Bulk(Items[M, C, U, R], Insertions[M, C, U, R]):
                 the driver has.
             progress: Called with the number of rows that were sent so far, after each statement; what it raises
                 undoes all of them.
-            **key: Fields that format ``invalidate_pattern_prefix``; the rows are not compared with them.
+            **key: Fields that format ``invalidate_pattern_prefix``. They set no column, and the rows are not compared
+                with them; but the tenant is whose the rows are.
 
         Raises:
             EmptyInput: *instances* is empty.

@@ -96,9 +96,10 @@ class ByKeys(Rows[M, C, U, R]):
 
         Args:
             db, redis, where, filters, options: As in ``get``; a row that does not satisfy the filters is missing.
-            keys: Values of one field, or mappings of the fields of a row template or of the primary key; all of one
-                kind. Values are of the primary key where a template has just that, else of the first template of one
-                field, else of the primary key. A key that is given twice gives its row twice, as one object.
+            keys: Values of one field, tuples of the values of the primary key, or mappings of the fields of a row
+                template or of the primary key; all of one kind. Values are of the primary key where a template has
+                just that, else of the first template of one field, else of the primary key. A key that is given twice
+                gives its row twice, as one object.
             missing: What becomes of a key without a row: ``"skip"`` leaves it out, ``"none"`` gives ``None`` in its
                 place, ``"raise"`` raises.
             **whose: The tenant, where rows belong to tenants; no other field.

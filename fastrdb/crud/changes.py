@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from ..db.servers import family
 from ..errors import EmptyInput, KeyMismatch, MultipleFound, UnknownField, UsageError
+from ..values import ColumnValues
 from ..writes.templates import templates_of
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
 from .core import C, M, R, U
@@ -149,14 +150,14 @@ class Changes(Links[M, C, U, R]):
 
     def _create_values(self, obj_in: BaseModel, key: Mapping[str, Any]) -> dict[str, Any]:
         """Bring a create schema and the key fields to attributes and column types."""
-        values = {name: self._coerced(name, value) for name, value in self._sent(obj_in).items()}
+        sent = self._sent(obj_in)
+        values = {name: self._stored(name, value) for name, value in sent.items()}
         for name, value in key.items():
             if self._tenancy is not None and name == self._tenancy.field:
                 continue
-            wanted = self._coerced(name, value)
-            if name in values and values[name] != wanted:
+            if name in sent and self._coerced(name, sent[name]) != self._coerced(name, value):
                 raise KeyMismatch(name, value, values[name])
-            values[name] = wanted
+            values[name] = self._stored(name, value)
         return self._completed(values, self._tenancy.named(key) if self._tenancy is not None else None)
 
     def _sent(self, obj_in: BaseModel) -> dict[str, Any]:
@@ -178,7 +179,7 @@ class Changes(Links[M, C, U, R]):
             self._tenancy.own(values, tenant)
         for name, factory in self._model.factories.items():
             if name not in values:
-                values[name] = factory()
+                values[name] = self._stored(name, factory())
         values.update(self._model.identity)
         return values
 
@@ -196,16 +197,21 @@ class Changes(Links[M, C, U, R]):
             self._tenancy.keep(given, self._tenancy.named(key))
             if not given:
                 raise EmptyInput("obj_in", "set at least one field of the update schema besides the tenant")
-        return {name: self._coerced(name, value) for name, value in given.items()}
+        return {name: self._stored(name, value) for name, value in given.items()}
 
     def _coerced(self, name: str, value: object) -> Any:
-        return self._coercion(name)(value)
+        """Bring a value to the type of a column, to be compared."""
+        return self._taking(name).coerce(value)
 
-    def _coercion(self, name: str) -> Callable[[Any], Any]:
-        """Give what brings a value to the type of a column."""
+    def _stored(self, name: str, value: object) -> Any:
+        """Bring a value to what is written into a column."""
+        return self._taking(name).stored(value)
+
+    def _taking(self, name: str) -> ColumnValues:
+        """Give what a column takes."""
         if name not in self._model.columns:
             raise UnknownField(name, self._model.name, self._model.columns)
-        return self._model.values[name].coerce
+        return self._model.values[name]
 
     def _compare(self, expected: Mapping[str, Any], image: Mapping[str, Any]) -> None:
         for name, value in expected.items():
@@ -348,7 +354,7 @@ class Changes(Links[M, C, U, R]):
         if not rows:
             raise self._missing(connection, asked)
         if len(rows) > 1:
-            raise MultipleFound(self._model.name, dict(asked.given))
+            raise MultipleFound(self._model.name, asked.criterion)
         return rows[0]
 
     def _image_columns(self) -> tuple[str, ...]:

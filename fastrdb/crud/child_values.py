@@ -85,7 +85,7 @@ class ChildValues(Changes[M, C, U, R]):
             given = validated(schema, "create", fields, self._model.name)
         sent = {name: value for name, value in self._sent(given).items() if name != key}
         self._compare_parent(sent, parent)
-        values = {name: self._coerced(name, value) for name, value in sent.items()}
+        values = {name: self._stored(name, value) for name, value in sent.items()}
         tenant = self._tenancy.named(parent.whose) if self._tenancy is not None else None
         return self._completed({**values, parent.field: parent.value}, tenant)
 

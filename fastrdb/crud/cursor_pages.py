@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, cast
+from typing import Any, Final, Generic, cast
 
 from pydantic import BaseModel
 from sqlalchemy import BigInteger, ColumnElement, Row, bindparam
@@ -26,6 +26,7 @@ T = TypeVar("T", default=Any)
 
 # SQLSTATEs that a value of the wrong type or range has; the first is also the driver's own.
 _REFUSED_VALUES = ("22000", "22003", "22007", "22008", "22P02", "22P03", "42883", "42804")
+_HINTS: Final = {"page": "pass the next of the page before as cursor=, or use page() for numbered pages"}
 
 
 class CursorPage(BaseModel, Generic[T]):
@@ -128,8 +129,10 @@ class CursorPages(Lists[M, C, U, R]):
             OrderRefused: ``order_by`` has an attribute twice, or one whose values have no form in a cursor.
             OutOfRange: ``limit``.
             UnknownField, UnknownOperator, ValueRefused: A filter, or ``order_by``.
+            UsageError: ``page`` is given.
         """
         self._check_limit(limit)
+        self._refuse_keywords("cursor_page", keywords, _HINTS)
         sorting = sorting_of(self._model, order_by, ascending)
         asked = self._asked(keywords, filters, where, options)
         self._refuse_lock(asked)

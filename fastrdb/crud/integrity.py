@@ -56,7 +56,8 @@ def translated(error: DBAPIError) -> IntegrityViolation | None:
 def _by_name(error: IntegrityError) -> IntegrityViolation:
     driver = error.orig
     if found := _SQLITE.match(str(driver)):
-        return _BY_SQLITE[found[1]](found[2], error)
+        # For a value that is missing others name the column alone.
+        return _BY_SQLITE[found[1]](found[2].rpartition(".")[2] if found[1] == "NOT NULL" else found[2], error)
     source, state = getattr(driver, "__cause__", None) or driver, _sqlstate(error)
     name = getattr(source, "constraint_name", None) or getattr(source, "column_name", None)
     return _BY_SQLSTATE.get(state, IntegrityViolation)(name, error)

@@ -141,14 +141,14 @@ class Items(Changes[M, C, U, R]):
     def _coerced_all(
         self, name: str, indexes: Sequence[int], values: Sequence[Any], refused: list[RefusedRow]
     ) -> Sequence[Any]:
-        """Bring values to the type of a column; those that it does not take are named."""
+        """Bring values to the type of a column; those that it cannot hold are named."""
         column = self._model.values[name]
         try:
-            return column.coerce_all(values)
+            return column.stored_all(values)
         except ValueRefused:
             for index, value in zip(indexes, values, strict=True):
                 try:
-                    column.coerce(value)
+                    column.stored(value)
                 except ValueRefused as error:
                     refused.append(refusal(index, error))
             return values

@@ -9,7 +9,7 @@ from typing import Any, cast
 from sqlalchemy import BigInteger, ColumnElement, Select, bindparam
 
 from ..cache.reads import Loaded
-from ..errors import OutOfRange
+from ..errors import OutOfRange, UsageError
 from ..keys import suffix
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
 from .core import C, M, R, U
@@ -107,6 +107,19 @@ class Lists(Reading[M, C, U, R]):
         if type(page) is not int or not 1 <= page <= _LARGEST_OFFSET // limit:
             raise OutOfRange("page", page, _LARGEST_OFFSET // limit)
         return Window(limit, page, sorting_of(self._model, order_by, ascending))
+
+    def _refuse_keywords(self, method: str, keywords: Mapping[str, Any], hints: Mapping[str, str]) -> None:
+        """Refuse keywords that are arguments of other lists, but none of this one; a field of that name is a filter.
+
+        Args:
+            hints: For each of them, what to do instead.
+
+        Raises:
+            UsageError: There is one.
+        """
+        for name, hint in hints.items():
+            if name in keywords and name not in self._model.expressions:
+                raise UsageError(f"{method}: {name!r} is no argument of it: {hint}")
 
     def _check_limit(self, limit: int) -> None:
         if type(limit) is not int or not 1 <= limit <= self._max_limit:

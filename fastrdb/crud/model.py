@@ -42,7 +42,8 @@ class Model:
         self.columns = _columns(mapper, self.table)
         self.expressions: dict[str, ColumnElement[Any]] = _expressions(cls, mapper, self.columns)
         self.values: dict[str, ColumnValues] = {
-            name: column_values(name, expression.type) for name, expression in self.expressions.items()
+            name: column_values(name, expression.type, nullable=getattr(expression, "nullable", True))
+            for name, expression in self.expressions.items()
         }
         self.relationships = frozenset(mapper.relationships.keys())
         fields = {n: (e, self.values[n]) for n, e in self.expressions.items()}

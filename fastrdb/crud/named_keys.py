@@ -51,11 +51,14 @@ def named_keys(
     if isinstance(keys, (Unset, str, bytes, Mapping)) or not hasattr(keys, "__iter__"):
         raise UsageError("keys: pass a list of values, or of mappings of the fields of a key")
     given = list(keys)
-    mappings = sum(isinstance(each, Mapping) for each in given)
-    if mappings not in (0, len(given)):
-        raise UsageError("keys: some are mappings and some are values; pass keys of one kind")
+    mappings, tuples = (sum(isinstance(each, kind) for each in given) for kind in (Mapping, tuple))
+    if not {mappings, tuples} <= {0, len(given)}:
+        raise UsageError("keys: some are mappings or tuples, and some are not; pass keys of one kind")
     if not given:
         return Keys((), [], [], [], [])
+    if tuples:
+        names = _names_of_tuples(model, given, besides)
+        return keys_of(model, names, list(zip(*given, strict=True)), given)
     kinds = [tuple(name for name in template.fields if name not in besides) for template in templates]
     names = _names_of(model, kinds, given) if mappings else (_single_field(model, kinds),)
     columns = [[each[name] for each in given] for name in names] if mappings else [given]
@@ -100,6 +103,15 @@ def _names_of(model: Model, templates: Sequence[tuple[str, ...]], keys: Sequence
     raise UsageError(f"keys: {', '.join(keys[0])} are not the fields of a key; pass those of one of: {takes}")
 
 
+def _names_of_tuples(model: Model, keys: Sequence[tuple[Any, ...]], besides: Collection[str]) -> tuple[str, ...]:
+    """Give the fields that tuples are values of: those of the primary key."""
+    sizes, primary = set(map(len, keys)), model.primary_key
+    for fields in (primary, tuple(name for name in primary if name not in besides)):
+        if fields and sizes == {len(fields)}:
+            return fields
+    raise UsageError(f"keys: a tuple has the values of the primary key, {', '.join(primary)}, in this order")
+
+
 def _single_field(model: Model, templates: Sequence[tuple[str, ...]]) -> str:
     """Give the field that bare values are values of."""
     single = [fields for fields in templates if len(fields) == 1]
@@ -108,7 +120,8 @@ def _single_field(model: Model, templates: Sequence[tuple[str, ...]]) -> str:
         return primary[0]
     if single:
         return single[0][0]
-    raise UsageError(f"keys: pass mappings of the fields {', '.join(primary)}: no key of {model.name} is one")
+    fields = ", ".join(primary)
+    raise UsageError(f"keys: no key of {model.name} is a single value; pass tuples of {fields}, or mappings of them")
 
 
 def identified(values: ColumnValues, coerced: Sequence[Any]) -> Sequence[Any]:

@@ -15,7 +15,7 @@ from operator import itemgetter
 from types import UnionType
 from typing import Annotated, Any, Final, NamedTuple, Union, get_args, get_origin
 
-from pydantic import AliasChoices, AliasPath, BaseModel, RootModel
+from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, PlainValidator, RootModel, WrapValidator
 from pydantic.fields import FieldInfo
 from sqlalchemy import ColumnElement, Select, TableClause
 from sqlalchemy.engine.default import StrCompileDialect
@@ -171,7 +171,12 @@ class Level:
             model = Model(prop.mapper.class_)
         except UnsupportedModel as error:
             raise self._refused(name, f"{shown}; {error}") from error
-        tenancy = policies_of(model, None, None).tenancy
+        policies = policies_of(model, None, None)
+        needed = not (prop.uselist or _takes_none(field.annotation) or _validates_itself(self.schema, name, field))
+        if policies.deletion is not None and needed:
+            wanted = f"annotate it with {schemas[0].__name__} | None"
+            raise self._refused(name, f"{shown}, whose row is deleted softly and then not shown: {wanted}")
+        tenancy = policies.tenancy
         theirs = tenancy.field if tenancy is not None else None
         if theirs is not None and self.whose is None and self._apart:
             raise self._refused(name, f"{shown}: rows of tenants, by way of {self.model.name}, whose rows are nobody's")
@@ -317,6 +322,20 @@ def _is_one(annotation: Any) -> bool:
     if isclass(annotation) and issubclass(annotation, BaseModel):
         return True
     return get_origin(annotation) in (Annotated, Union, UnionType) and any(map(_is_one, get_args(annotation)))
+
+
+def _takes_none(annotation: Any) -> bool:
+    if isinstance(annotation, TypeAliasType):
+        annotation = annotation.__value__
+    return annotation is type(None) or any(map(_takes_none, get_args(annotation)))
+
+
+def _validates_itself(schema: type[BaseModel], name: str, field: FieldInfo) -> bool:
+    """Tell whether a validator may make something else of a field before its type is looked at."""
+    if any(isinstance(each, (BeforeValidator, PlainValidator, WrapValidator)) for each in field.metadata):
+        return True
+    found = [each.info for each in schema.__pydantic_decorators__.field_validators.values()]
+    return any(info.mode != "after" and {name, "*"} & set(info.fields) for info in found) or _validates_before(schema)
 
 
 def _validates_before(schema: type[BaseModel]) -> bool:

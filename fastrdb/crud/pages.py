@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy import ColumnElement
 from typing_extensions import TypeVar
 
-from ..errors import OutOfRange
+from ..errors import OutOfRange, UsageError
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis
 from .beside import Beside
 from .core import C, M, R, U
@@ -120,6 +120,7 @@ class Pages(Lists[M, C, U, R], Estimates[M, C, U, R]):
             total: Number of items on all pages.
 
         Raises:
+            UsageError: *data* is no list, and *total* is not given.
             OutOfRange: ``limit`` or ``page`` is below 1, or a list that is not empty has no such page: where it is
                 one page of a longer list already, pass its ``total``, or use ``page()``.
         """
@@ -130,6 +131,8 @@ class Pages(Lists[M, C, U, R], Estimates[M, C, U, R]):
             return PaginatedResponse(
                 data=list(data), total=total, limit=limit, page=page, has_next=page * limit < total
             )
+        if not isinstance(data, Sequence):
+            raise UsageError(f"data: {type(data).__name__}; pass a list, or one page of it and its total=")
         last = max(1, -(-len(data) // limit))
         if page > last:
             raise OutOfRange(

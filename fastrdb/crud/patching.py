@@ -7,6 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Executable, Select, false, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.elements import Null
 
 from ..db.servers import family
 from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources, Unset
@@ -99,8 +100,9 @@ class Patching(Changes[M, C, U, R]):
     def _differs(self, name: str, value: Any, image: Mapping[str, Any]) -> bool:
         """Tell whether a column has another value: by its canonical text, so that 1.5 is 1.50."""
         kept, values = image[self._model.columns[name].name], self._model.values[name]
-        if kept is None or value is None:
-            return kept is not value
+        null = value is None or isinstance(value, Null)  # which None is in a JSON column
+        if kept is None or null:
+            return kept is not None or not null
         if values.category != "plain" and values.category != "text":
             return bool(type(kept) is not type(value) or kept != value)
         return values.text(kept) != values.text(value)

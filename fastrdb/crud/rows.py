@@ -205,7 +205,7 @@ class Rows(Reading[M, C, U, R]):
         query: Query = self._kept(("row", asked.shape), build) if asked.where is None else build()
         rows, refusal = await self._fetch(sources, query, asked.params, self._build)
         if len(rows) > 1:
-            raise MultipleFound(self._model.name, dict(asked.given))
+            raise MultipleFound(self._model.name, asked.criterion)
         response, hidden = rows[0] if rows else (None, None)
         if not may_store or keys is None:
             return refused(response, "not asked for")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Result, Row
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,6 +24,13 @@ from .sides import opened
 T = TypeVar("T")
 
 MAX_BATCH = 10_000  # the event loop waits while a batch becomes responses
+
+
+_HINTS: Final = {
+    "redis": "a stream is read past the cache; leave it out",
+    "limit": "leave the loop where it is enough, or use get_multi",
+    "page": "a stream gives all rows; use page or cursor_page",
+}
 
 
 class Streams(Lists[M, C, U, R]):
@@ -58,11 +65,13 @@ class Streams(Lists[M, C, U, R]):
         Raises:
             OutOfRange: ``batch``.
             OrderRefused, UnknownField, UnknownOperator, ValueRefused: A filter, or ``order_by``.
+            UsageError: ``redis``, ``limit`` or ``page`` is given: other lists take them.
             SessionRefused: With the first row: the caller's session commits each statement (AUTOCOMMIT), on PostgreSQL.
             TransactionError: With a later row: on MariaDB, the session was used for something else meanwhile.
         """
         if type(batch) is not int or not 1 <= batch <= MAX_BATCH:
             raise OutOfRange("batch", batch, MAX_BATCH)
+        self._refuse_keywords("stream", keywords, _HINTS)
         sorting = sorting_of(self._model, order_by, ascending)
         asked = self._asked(keywords, filters, where, options)
         self._refuse_lock(asked)

@@ -50,12 +50,12 @@ class UpsertBatches(Meeting[M, C, U, R]):
         raise self._refused_batch(rows)
 
     def _refused_batch(self, rows: Sequence[Mapping[str, Any]]) -> BatchRefused:
-        """Find every value that its column does not take."""
+        """Find every value that its column does not take, or cannot hold."""
         wrong = []
         for index, row in enumerate(rows):
             for name, value in row.items():
                 try:
-                    self._coerced(name, value)
+                    self._stored(name, value)
                 except InputError as error:
                     wrong.append(refusal(index, error))
         return BatchRefused("instances", wrong)
@@ -95,8 +95,8 @@ class UpsertBatches(Meeting[M, C, U, R]):
         chosen = [rows[index] for index in indexes]
         columns: dict[str, Sequence[Any]] = {}
         for name in wanted.given:
-            coerce = self._coercion(name)
-            columns[self._model.columns[name].key] = list(map(coerce, map(itemgetter(name), chosen)))
+            stored = self._taking(name).stored
+            columns[self._model.columns[name].key] = list(map(stored, map(itemgetter(name), chosen)))
         return Batch(indexes, columns)
 
     def _check_conflict_keys(self, groups: Sequence[tuple[Upsertion, Batch]]) -> None:

@@ -41,4 +41,4 @@ class Versions(Reading[M, C, U, R]):
             found = connection.execute(statement, others.params).scalars().all()
             if len(found) == 1:  # with the version seen, it is from a snapshot older than the one that the write met
                 return Conflict(self._model.name, rest, seen, found[0] if found[0] != seen else None)
-        return NotFound(self._model.name, given)
+        return NotFound(self._model.name, asked.criterion, "deleted" if asked.options.only_deleted else "")

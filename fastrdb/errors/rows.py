@@ -20,14 +20,15 @@ class NotFound(FastRDBError, sa.NoResultFound):
     Attributes:
         model: Name of the model.
         criterion: The filters, as given.
+        which: ``"deleted"``, where only deleted rows were looked for.
     """
 
-    def __init__(self, model: str, criterion: dict[str, Any]) -> None:
-        super().__init__(model, criterion)
-        self.model, self.criterion = model, criterion
+    def __init__(self, model: str, criterion: dict[str, Any], which: str = "") -> None:
+        super().__init__(model, criterion, which)
+        self.model, self.criterion, self.which = model, criterion, which
 
     def __str__(self) -> str:
-        return f"no {self.model} with {_words(self.criterion)}"
+        return f"no {self.which}{' ' * bool(self.which)}{self.model} with {_words(self.criterion)}"
 
 
 class RowsNotFound(NotFound):

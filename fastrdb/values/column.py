@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy.types import TypeEngine
 
 from fastrdb.errors import ValueRefused
-from fastrdb.values.kind import Adapt, Category, Settled, Text
+from fastrdb.values.kind import Adapt, Category, Settled, Stored, Text
 from fastrdb.values.types import kind_of
 
 _NONE = type(None)
@@ -39,6 +39,7 @@ class ColumnValues:
     _adapt: Adapt
     _text: Text
     _settled: Settled | None = None
+    _stored: Stored | None = None
 
     @property
     def as_equal(self) -> bool:
@@ -76,6 +77,39 @@ class ColumnValues:
                 return values
         return list(map(self.coerce, values))
 
+    def stored(self, value: object) -> Any:
+        """Give what is written for the value: what ``coerce`` gives, if there is room for it.
+
+        For ``None`` in a JSON column that is SQL's NULL, where the column takes it.
+
+        Raises:
+            ValueRefused: The column does not take the value, or cannot hold it.
+        """
+        coerced = self.coerce(value)
+        if self._stored is None:
+            return coerced
+        if coerced is None:
+            return self._stored.null
+        try:
+            return self._stored.adapt(coerced)
+        except (ValueError, TypeError):
+            raise ValueRefused(self.name, self._stored.expected, value) from None
+
+    def stored_all(self, values: Sequence[object]) -> Sequence[Any]:
+        """Give for many values what ``stored`` gives for each, much faster where they are in the column's type already.
+
+        Raises:
+            ValueRefused: The column does not take one of them, or cannot hold it.
+        """
+        coerced = self.coerce_all(values)
+        if self._stored is None:
+            return coerced
+        if self._stored.settled is not None:
+            present = [value for value in coerced if value is not None]
+            if not present or self._stored.settled(present):
+                return coerced
+        return list(map(self.stored, coerced))
+
     def text(self, value: object) -> str:
         """Give the canonical text of a coerced value other than ``None``, equal in every process.
 
@@ -92,15 +126,17 @@ class ColumnValues:
         return f"ColumnValues({self.name!r}, {self.expected}{', exact' if self.exact else ''})"
 
 
-def column_values(name: str, type_: TypeEngine[Any]) -> ColumnValues:
+def column_values(name: str, type_: TypeEngine[Any], *, nullable: bool = True) -> ColumnValues:
     """Describe the values of a column.
 
     Args:
         name: Name of the attribute, for errors.
         type_: The column's type. Decorators without hooks are looked through, variants are looked into: where
             their Python types differ, the type is unknown.
+        nullable: It takes NULL; one of JSON that does not still has JSON's own ``null``.
     """
     kind = kind_of(type_)
+    stored = kind.stored if nullable or kind.stored is None else kind.stored._replace(null=None)
     return ColumnValues(
-        name, kind.python_type, kind.exact, kind.category, kind.expected, kind.adapt, kind.text, kind.settled
+        name, kind.python_type, kind.exact, kind.category, kind.expected, kind.adapt, kind.text, kind.settled, stored
     )

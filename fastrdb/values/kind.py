@@ -11,6 +11,25 @@ Text: TypeAlias = Callable[[Any], str]
 Settled: TypeAlias = Callable[[Collection[Any]], bool]
 
 
+class Stored(NamedTuple):
+    """What is stored for an adapted value, and which of them are not: reads may ask for any.
+
+    Attributes:
+        expected: What is stored, in words.
+        adapt: Gives what is written; refuses by ValueError or TypeError.
+        null: What is written for ``None``.
+        room: How much there is: of several variants the widest decides.
+        settled: Tells of many values at once, at least one and none of them ``None``, that *adapt* would give each as
+            it is; ``None``: it has to be asked.
+    """
+
+    expected: str
+    adapt: Adapt
+    null: Any = None
+    room: int = 0
+    settled: Settled | None = None
+
+
 class Kind(NamedTuple):
     """What a SQL type stands for.
 
@@ -24,6 +43,7 @@ class Kind(NamedTuple):
         bits: Size of an integer: of several variants the widest decides.
         settled: Tells of many values at once, at least one and all of ``python_type`` itself, that *adapt* would give
             each as it is; ``None``: it has to be asked.
+        stored: What more is asked of a value that is written; ``None``: nothing.
     """
 
     python_type: type | None
@@ -34,6 +54,7 @@ class Kind(NamedTuple):
     category: Category = "plain"
     bits: int = 0
     settled: Settled | None = None
+    stored: Stored | None = None
 
 
 def passing(type_: type, validate: Adapt) -> Adapt:

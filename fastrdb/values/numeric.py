@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.types import TypeEngine
 
-from fastrdb.values.kind import Kind, any_is, passing
+from fastrdb.values.kind import Kind, Stored, any_is, passing
 
 _INT: TypeAdapter[int] = TypeAdapter(int)
 _FLOAT: TypeAdapter[float] = TypeAdapter(float)
@@ -50,7 +50,7 @@ def boolean(_: TypeEngine[Any]) -> Kind:
     return Kind(bool, "true or false", passing(bool, _BOOL.validate_python), text, True, settled=any_is)
 
 
-def floating(_: TypeEngine[Any]) -> Kind:
+def floating(type_: TypeEngine[Any]) -> Kind:
     """Describe floats; infinities are taken, NaN is not: it equals itself in some databases only."""
 
     def adapt(value: Any) -> float:
@@ -65,7 +65,7 @@ def floating(_: TypeEngine[Any]) -> Kind:
     def settled(values: Collection[float]) -> bool:
         return not any(map(math.isnan, values))
 
-    return Kind(float, "a number, not NaN", adapt, text, settled=settled)
+    return Kind(float, "a number, not NaN", adapt, text, settled=settled, stored=_digits(type_))
 
 
 def decimal(type_: TypeEngine[Any]) -> Kind:
@@ -84,7 +84,26 @@ def decimal(type_: TypeEngine[Any]) -> Kind:
         fraction = fraction.rstrip("0").ljust(scale, "0")  # digits beyond the scale stay: nothing is rounded
         return f"{whole}.{fraction}" if fraction else whole
 
-    return Kind(Decimal, "a finite decimal number", adapt, text)
+    return Kind(Decimal, "a finite decimal number", adapt, text, stored=_digits(type_))
+
+
+def _digits(type_: TypeEngine[Any]) -> Stored | None:
+    """Give how large a number may be that is written, rounded as databases do; also for SQLite, which takes any."""
+    if not isinstance(type_, sa.Numeric) or isinstance(type_, sa.Float) or type_.precision is None:
+        return None
+    precision, scale = type_.precision, type_.scale or 0
+    beyond = Decimal((0, (9,) * precision + (5,), -scale - 1))  # which is rounded up to one digit too many
+
+    def adapt(value: Any) -> Any:
+        if not -beyond < value < beyond:
+            raise ValueError
+        return value
+
+    def settled(values: Collection[Any]) -> bool:
+        return bool(-beyond < min(values) and max(values) < beyond)
+
+    room = precision - scale
+    return Stored(f"a number of at most {room} digits before the point", adapt, room=room, settled=settled)
 
 
 def _number(value: Any) -> Any:

@@ -8,19 +8,23 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import sqlalchemy as sa
+from pydantic_core import to_jsonable_python
+from sqlalchemy.types import TypeEngine
 
-from fastrdb.values.kind import Kind
+from fastrdb.values.kind import Kind, Stored
 
 _TAG = "\0"
 
 
-def document(_: object) -> Kind:
-    """Describe JSON."""
+def document(type_: TypeEngine[Any]) -> Kind:
+    """Describe JSON; what has no form in it is written as pydantic's JSON mode has it, and ``None`` as NULL."""
 
     def text(value: Any) -> str:
         return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
-    return Kind(None, "JSON", _as_it_is, text, category="json")
+    null = None if getattr(type_, "none_as_null", False) else sa.null()
+    stored = Stored("JSON, or what pydantic writes as JSON", _json_form, null)
+    return Kind(None, "JSON", _as_it_is, text, category="json", stored=stored)
 
 
 def unknown(_: object = None) -> Kind:
@@ -36,6 +40,34 @@ def unknown(_: object = None) -> Kind:
 
 def _as_it_is(value: Any) -> Any:
     return value
+
+
+def _json_form(value: Any) -> Any:
+    """Give a value that JSON has, and others in the form that pydantic gives them."""
+    if value is sa.JSON.NULL or isinstance(value, sa.ClauseElement):
+        return value
+    try:
+        json.dumps(value, allow_nan=False)
+    except TypeError:
+        value = _plain(value)
+        json.dumps(value, allow_nan=False)
+    return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        items = cast("Mapping[object, object]", value).items()
+        return {key if isinstance(key, str) else _written_key(key): _plain(item) for key, item in items}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return list(map(_plain, cast("Iterable[object]", value)))
+    if hasattr(value, "get_secret_value"):  # of which pydantic writes asterisks
+        raise TypeError
+    return to_jsonable_python(value, inf_nan_mode="constants")
+
+
+def _written_key(key: object) -> str:
+    (written,) = to_jsonable_python({key: None})
+    return str(written)
 
 
 def _tagged(value: object) -> str:

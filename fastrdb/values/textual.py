@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 from sqlalchemy.types import TypeEngine
 
-from fastrdb.values.kind import Kind, any_is, passing
+from fastrdb.values.kind import Kind, Stored, any_is, passing
 
 _UUID: TypeAdapter[uuid.UUID] = TypeAdapter(uuid.UUID)
 
@@ -20,7 +20,25 @@ def string(type_: TypeEngine[Any]) -> Kind:
     """Describe text. NUL and lone surrogates are refused, as PostgreSQL does."""
     padded = isinstance(type_, (sa.CHAR, sa.NCHAR))
     exact = not padded and _binary(getattr(type_, "collation", None))
-    return Kind(str, "text without NUL and lone surrogates", _plain_string, str, exact, "text", settled=_plain_strings)
+    expected = "text without NUL and lone surrogates"
+    return Kind(str, expected, _plain_string, str, exact, "text", settled=_plain_strings, stored=_short(type_))
+
+
+def _short(type_: TypeEngine[Any]) -> Stored | None:
+    """Give how long a text may be that is written; also for SQLite, which takes any."""
+    most = type_.length if isinstance(type_, sa.String) and not isinstance(type_, sa.Text) else None
+    if most is None:
+        return None
+
+    def adapt(value: str) -> str:
+        if len(value) > most:
+            raise ValueError
+        return value
+
+    def settled(values: Collection[str]) -> bool:
+        return max(map(len, values)) <= most
+
+    return Stored(f"text of at most {most} characters", adapt, room=most, settled=settled)
 
 
 def _binary(collation: str | None) -> bool:

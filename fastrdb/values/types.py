@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from fastrdb.values import numeric, opaque, temporal, textual
-from fastrdb.values.kind import Kind
+from fastrdb.values.kind import Kind, Stored
 
 _HOOKS = (
     *("process_bind_param", "process_result_value", "process_literal_param", "bind_processor"),
@@ -27,7 +27,13 @@ def kind_of(type_: TypeEngine[Any]) -> Kind:
     if len({(kind.python_type, kind.category) for kind in kinds}) > 1:
         return opaque.unknown()
     widest = max(kinds, key=lambda kind: kind.bits)
-    return widest._replace(exact=all(kind.exact for kind in kinds))
+    return widest._replace(exact=all(kind.exact for kind in kinds), stored=_roomiest(kinds))
+
+
+def _roomiest(kinds: Sequence[Kind]) -> Stored | None:
+    """Give what all variants together ask of what is written; ``None``: one of them asks nothing."""
+    stored = [kind.stored for kind in kinds if kind.stored is not None]
+    return max(stored, key=lambda each: each.room) if len(stored) == len(kinds) else None
 
 
 def _single(type_: TypeEngine[Any]) -> Kind:
@@ -39,8 +45,8 @@ def _single(type_: TypeEngine[Any]) -> Kind:
     by_class = (build for class_, build in _BY_CLASS if isinstance(type_, class_))
     build = next(by_class, None) or _BY_PYTHON_TYPE.get(_python_type(type_), opaque.unknown)
     kind = build(type_)
-    # A subclass of a user may compare as it likes.
-    return kind if type(type_).__module__.startswith("sqlalchemy.") else kind._replace(exact=False)
+    # A subclass of a user may compare, and write, as it likes.
+    return kind if type(type_).__module__.startswith("sqlalchemy.") else kind._replace(exact=False, stored=None)
 
 
 def _python_type(type_: TypeEngine[Any]) -> type:

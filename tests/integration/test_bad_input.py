@@ -267,6 +267,10 @@ async def test_several_rows(db: Any, cache: Cache) -> None:
         with pytest.raises(MultipleFound) as found:
             await write()
         assert isinstance(found.value, MultipleResultsFound)
+    with pytest.raises(MultipleFound, match=r"with where='players.age > :age_1'"):
+        await players.delete(db=db, redis=cache, where=Player.age > 20)
+    with pytest.raises(NotFound, match=r"with age=30, where='players.id"):
+        await players.delete(db=db, redis=cache, age=30, where=Player.id < 0)
     assert await players.count(db=db, redis=cache, age=30) == 2
     await players.delete(db=db, redis=cache, email="bob")
 
@@ -286,6 +290,8 @@ async def test_integrity(db: Any, cache: Cache) -> None:
             assert found.value.__cause__ is found.value.orig is not None
             if found.value.constraint is not None:  # SQLite names no foreign key
                 assert name in found.value.constraint
+            if kind is NotNullViolation:
+                assert found.value.constraint == name  # the column's alone, on every database
             assert not session.in_transaction()
             assert await players.count(db=session, redis=cache) == 1
         with pytest.raises(UniqueViolation):

@@ -204,9 +204,11 @@ async def test_nulls_and_left_out_columns(engine: AsyncEngine) -> None:
 
 
 async def test_too_long_text_is_refused_not_cut(engine: AsyncEngine) -> None:
-    """A text that is longer than its column fails, and nothing is written."""
+    """A text that is longer than the column is in the database fails, and nothing is written."""
     factory = async_sessionmaker(engine)
-    given = [ThingCreate(code="short"), ThingCreate(code="x" * 21)]
+    async with engine.begin() as connection:
+        await connection.execute(text("ALTER TABLE things ALTER code TYPE varchar(10)"))
+    given = [ThingCreate(code="short"), ThingCreate(code="x" * 11)]
     with pytest.raises(sa.exc.DBAPIError, match="too long"):
         await things.create_multi(db=factory, redis=None, instances=given)
     assert await things.count(db=factory) == 0
@@ -299,7 +301,9 @@ async def test_errors_of_copy_are_the_usual_ones(engine: AsyncEngine, copies: li
         await things.create_multi(db=factory, redis=None, instances=given, returning=False)
     assert found.value.constraint == "things_code_key"
     assert isinstance(found.value.__cause__, Exception)
-    given[7] = ThingCreate(code="x" * 21)
+    given[7] = ThingCreate(code="x" * 11)
+    async with engine.begin() as connection:
+        await connection.execute(text("ALTER TABLE things ALTER code TYPE varchar(10)"))
     async with factory() as session:
         with pytest.raises(sa.exc.DBAPIError, match="too long"):
             await things.create_multi(db=session, redis=None, instances=given, returning=False)

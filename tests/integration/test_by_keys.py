@@ -116,6 +116,8 @@ async def test_iterators_are_keys_too(world: World) -> None:
         (["one"], ValueRefused),
         ([None], ValueRefused),
         ([[1, 2]], ValueRefused),
+        ([(1, 2)], UsageError),
+        ([(1,), 1], UsageError),
         ("12", UsageError),
         (12, UsageError),
         ({"id": 1}, UsageError),
@@ -460,20 +462,22 @@ def verse_crud(*pattern: str) -> Crud[Verse, VerseIn, VerseIn, VerseOut]:
 
 
 async def test_composite_keys(verses: async_sessionmaker[AsyncSession]) -> None:
-    """Mappings of a composite key give its rows, with a template and without, cached and not."""
+    """Mappings and tuples of a composite key give its rows, with a template and without, cached and not."""
     keys = [{"verse": "b:c", "chapter": 2}, {"verse": "b", "chapter": 2}, {"chapter": 1, "verse": "a"}]
     for crud in (verse_crud(), verse_crud("verse:{chapter}:{verse}"), verse_crud("verse:{chapter}")):
         async with Cache.from_url("memory://") as cache:
             for _ in range(3):
                 found = await crud.get_by_keys(verses, cache, keys, missing="none")
                 assert [each and each.title for each in found] == ["John", None, "one"]
+            tuples = [(2, "b:c"), ("2", "b"), (1, "a")]
+            assert await crud.get_by_keys(verses, cache, tuples, missing="none") == found
             with pytest.raises(MissingKeyField):
                 await crud.get_by_keys(verses, cache, [{"verse": "a"}])
 
 
 async def test_bare_values_need_a_single_field(verses: async_sessionmaker[AsyncSession]) -> None:
-    """Bare values are those of a template of one field; without one, a composite key asks for mappings."""
-    with pytest.raises(UsageError, match="chapter, verse"):
+    """Bare values are those of a template of one field; without one, a composite key asks for more."""
+    with pytest.raises(UsageError, match="tuples of chapter, verse, or mappings"):
         await verse_crud().get_by_keys(verses, None, [1])
     (found,) = await verse_crud("verse:{chapter}:{verse}", "price:{price}").get_by_keys(verses, None, ["9.990"])
     assert (found.chapter, found.verse) == (2, "a")

@@ -118,7 +118,7 @@ async def test_writes_do_not_reach_deleted_rows(shelf: Shelf) -> None:
     """``update`` and ``delete`` do not find a deleted row, ``restore`` does not find another."""
     made = await shelf.make()
     given = shelf.given
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="no deleted Doc with id="):
         await shelf.loose.restore(**given, id=made.id)
     await shelf.loose.delete(**given, id=made.id)
     with pytest.raises(NotFound):

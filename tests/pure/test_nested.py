@@ -1,9 +1,10 @@
 """What a response schema may show of related rows, what it may not, and what is read for it."""
 
+import re
 from typing import Any, Optional
 
 import pytest
-from pydantic import AliasPath, BaseModel, Field, create_model
+from pydantic import AliasPath, BaseModel, Field, create_model, field_validator
 from sqlalchemy import Column, ForeignKey, Integer, Table, and_, func
 from sqlalchemy.ext.associationproxy import AssociationProxy, association_proxy
 from sqlalchemy.orm import (
@@ -17,6 +18,7 @@ from sqlalchemy.orm import (
 )
 
 from fastrdb import Crud, UnsupportedModel
+from fastrdb.db import SoftDeleteMixin
 from tests.shelves import Author, AuthorOut, Book, BookBrief, BookOut, NamedOut, Out, Remark, TagOut, Topic
 
 
@@ -244,6 +246,51 @@ def test_fingerprint_tells_what_is_read() -> None:
     same = fingerprint("age", 3, "id")
     assert fingerprint("age", 3, "id") == same
     assert same not in (fingerprint("id", 3, "id"), fingerprint("age", 4, "id"), fingerprint("age", 3, "age"))
+
+
+class Racks(DeclarativeBase):
+    """Tables of racks."""
+
+
+class Rack(SoftDeleteMixin, Racks):
+    """A parent that is deleted softly."""
+
+    __tablename__ = "racks"
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Jar(Racks):
+    """A child that always has a rack."""
+
+    __tablename__ = "jars"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    rack_id: Mapped[int] = mapped_column(ForeignKey("racks.id"))
+    rack: Mapped[Rack] = relationship()
+
+
+class RackOut(Out):
+    """A rack."""
+
+    id: int
+
+
+class BareJar(Out):
+    """A jar that says of a rack that is not there what it likes."""
+
+    rack: RackOut
+
+    @field_validator("rack", mode="before")
+    @classmethod
+    def _some(cls, given: Any) -> Any:
+        return given or RackOut(id=0)
+
+
+def test_a_parent_that_is_deleted_softly_may_be_none() -> None:
+    """A field that demands a parent whose deletion hides it is refused, unless a validator of its own minds that."""
+    problem = r"rack .* deleted softly and then not shown: annotate it with RackOut \| None"
+    assert re.search(problem, refused(Jar, create_model("JarOut", __base__=Out, rack=(RackOut, ...))))
+    assert "racks" in shown(Jar, create_model("JarOut", __base__=Out, rack=(RackOut | None, ...)))
+    assert "racks" in shown(Jar, BareJar)
 
 
 def test_remarks_have_one_table() -> None:

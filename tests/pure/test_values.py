@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -178,6 +179,51 @@ def test_a_value_that_the_column_cannot_hold_is_refused(type_: TypeEngine[Any], 
         values(type_).coerce(given_value)
     assert caught.value.field == "field"
     assert caught.value.given is given_value
+
+
+@pytest.mark.parametrize(
+    ("type_", "most", "too_much"),
+    [
+        (sa.String(3), "äöü", "abcd"),
+        (sa.CHAR(3), "abc", "abc "),
+        (sa.String(3).with_variant(mysql.VARCHAR(5), "mysql"), "abcde", "abcdef"),
+        (sa.Numeric(4, 1), Decimal("-999.94"), Decimal("999.95")),
+        (sa.Numeric(3), Decimal("999.4"), Decimal("-999.5")),
+        (sa.Numeric(2, -2), Decimal(9949), Decimal(9950)),
+        (sa.Numeric(40, 2), Decimal("9" * 38 + ".99"), Decimal("1E+38")),
+        (sa.Numeric(4, 1, asdecimal=False), 999.94, float("inf")),
+    ],
+)
+def test_what_is_written_has_to_have_room(type_: TypeEngine[Any], most: Any, too_much: Any) -> None:
+    """What the column holds is stored as it is; more is refused, and may still be asked for."""
+    column = values(type_)
+    assert column.stored(most) == most
+    assert list(column.stored_all([most, None, most])) == [most, None, most]
+    assert column.coerce(too_much) == too_much
+    for refused in (lambda: column.stored(too_much), lambda: column.stored_all([most, None, too_much])):
+        with pytest.raises(ValueRefused, match=r"at most \d+"):
+            refused()
+
+
+@pytest.mark.parametrize(
+    "type_",
+    [sa.Text(), sa.Text(3), sa.String(), sa.String(3).with_variant(sa.Text(), "postgresql"), postgresql.CITEXT()],
+)
+def test_a_text_without_a_length_may_be_any(type_: TypeEngine[Any]) -> None:
+    """A type of text without a limit, or with one for some databases only, takes a long text."""
+    assert values(type_).stored("a" * 1000) == "a" * 1000
+
+
+@pytest.mark.parametrize("type_", [sa.Numeric(), sa.Numeric(scale=2), sa.Float(3), sa.Float(3, asdecimal=True)])
+def test_a_number_without_digits_may_be_any(type_: TypeEngine[Any]) -> None:
+    """A type of numbers without a precision in decimal digits takes a large number."""
+    assert values(type_).stored(10**22) == 10**22
+
+
+def test_a_secret_is_not_written_into_json() -> None:
+    """What pydantic writes as asterisks is refused, not lost."""
+    with pytest.raises(ValueRefused):
+        values(sa.JSON()).stored({"password": SecretStr("x"), "at": NOON})
 
 
 def test_a_refusal_can_be_shown_whatever_was_given() -> None:
