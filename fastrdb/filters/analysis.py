@@ -112,13 +112,17 @@ def check_one_row(expression: sa.ColumnElement[Any], table: sa.Table) -> None:
     froms = sa.select(sa.literal(1)).select_from(table).where(expression).get_final_froms()
     others = [each for each in froms if each is not table]
     if others:
-        named = ", ".join(
-            sorted(str(getattr(each, "fullname", None) or getattr(each, "name", each)) for each in others)
-        )
+        named = ", ".join(sorted(map(_name, others)))
         raise InputError(
             f"where= reads {named} without a subquery, so that each row would meet all of theirs; use exists(), "
             "any() or has() of a relationship, or in_(select(...))"
         )
+
+
+def _name(source: Any) -> str:
+    table = source.element if isinstance(source, AliasedReturnsRows) else source
+    name = str(getattr(table, "fullname", None) or type(table).__name__)
+    return name if table is source else f"an alias of {name}"
 
 
 def _clause(expression: Any) -> ClauseElement:
