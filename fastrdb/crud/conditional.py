@@ -256,11 +256,13 @@ class Conditional(Changes[M, C, U, R]):
             tally.images = []
             if tally.told is None:
                 return
-        after: Sequence[Image] = before if work.values is not None else [None] * len(before)
+        after: Sequence[Image] = before
         images = list(before)
-        if work.values is not None and work.change.assigned & set(work.change.images):
+        if work.change.assigned & set(work.change.images):  # by a mark, too: the row is in other lists then
             after = again = self._images_again(connection, work.change, before)
             images += again
+        if work.values is None:
+            after = [None] * len(before)
         if keeps:
             tally.images += images
         if len(after) != len(before):
