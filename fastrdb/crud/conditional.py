@@ -67,13 +67,15 @@ class Work:
         change: Its parts; the statement itself goes by the condition.
         values: What is set; ``None``: the rows are deleted.
         certain: The condition names the same rows for as long as they are locked.
-        all_images: Every row has to be looked at, because a declared pattern needs its columns.
+        takes_others: Rows may go with others that match, by a foreign key to their own table, and nobody counts them.
+        all_images: Every row has to be looked at, to be counted or because a declared pattern needs its columns.
     """
 
     asked: Asked
     change: Change
     values: Mapping[str, Any] | None
     certain: bool
+    takes_others: bool
     all_images: bool
 
 
@@ -202,7 +204,9 @@ class Conditional(Changes[M, C, U, R]):
         change = self._change(connection, asked, names, "marks" if marks else None)
         moved = bool(change.assigned & set(change.keys))
         certain = asked.uncacheable is None and not asked.tables and not moved
-        return Work(asked, change, values, certain, bool(self._dropped_columns))
+        cascades = values is None and not marks and self._model.table in change.reached
+        takes_others = cascades and family(connection.dialect) != "postgresql"  # which counts all that matched
+        return Work(asked, change, values, certain, takes_others, takes_others or bool(self._dropped_columns))
 
     # -- statements
 
@@ -246,7 +250,10 @@ class Conditional(Changes[M, C, U, R]):
                 update(self._model.table).where(*conditions).values(set_clauses(self._model, list(values), marks))
             )
             parameters = {**work.asked.params, **setting(values)}
-        tally.count(connection.execute(statement, parameters).rowcount, len(before))
+        changed = connection.execute(statement, parameters).rowcount
+        if work.takes_others:
+            changed = max(changed, len(before))
+        tally.count(changed, len(before))
         self._note_images(connection, work, before, tally)
 
     def _note_images(self, connection: Connection, work: Work, before: list[dict[str, Any]], tally: Tally) -> None:
