@@ -9,7 +9,6 @@ from sqlalchemy import Connection, Delete, Update, delete, select, update
 from sqlalchemy.orm import Session
 
 from ..db.servers import family
-from ..db.sessions import place_of
 from ..errors import BatchRefused, RefusedRow
 from ..writes.reach import reached_by_delete, reached_by_update
 from ..writes.touched import MAX_CELLS
@@ -19,7 +18,6 @@ from .core import C, M, R, U
 from .items import listed_items
 from .keyed import MISSING, PARAMETERS, Keyed, Locked, Missing, WhereField, in_parts, named_by
 from .progress import Progress, Sent
-from .savepoint import all_or_none
 from .statements import assigned_by, set_clauses
 from .writing import Done, Written
 
@@ -67,7 +65,7 @@ class Deletions(Keyed[M, C, U, R]):
             raise BatchRefused("keys", refused)
 
         def statements(connection: Connection, session: Session) -> Done[list[K]]:
-            with all_or_none(connection, place_of(connection, sources.place)):
+            with self._all_or_none(connection, sources, commit):
                 found = self._locked(connection, asked, fields, wanted)
                 self._check_missing(given, found.rows, missing)
                 gone = self._delete_rows(connection, asked, found, Sent(progress))

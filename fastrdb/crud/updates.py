@@ -9,7 +9,6 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, Row
 from sqlalchemy.orm import Session
 
-from ..db.sessions import place_of
 from ..errors import BatchRefused, InputError, RefusedRow, RowConflict, RowsConflict, UnknownField
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, Asked, MaybeDatabase, MaybeRedis, Sources, Unset, check_missing
@@ -18,7 +17,6 @@ from .items import alike, listed_items, refusal
 from .keyed import MISSING, Keyed, Locked, Missing, WhereField
 from .progress import Progress, Sent
 from .rowwise import Shape, Targets, build_shape
-from .savepoint import all_or_none
 from .writing import Done, Written
 
 
@@ -147,7 +145,7 @@ class Updates(Keyed[M, C, U, R]):
 
         def statements(connection: Connection, session: Session) -> Done[list[R] | int]:
             self._check_links_of_columns(connection, asked, [columns for _, columns in todo.batches])
-            with all_or_none(connection, place_of(connection, sources.place)):
+            with self._all_or_none(connection, sources, commit):
                 found = self._locked(connection, asked, fields, todo.keys)
                 self._check_missing(todo.given, found.rows, missing)
                 self._check_versions(todo, found)

@@ -7,7 +7,7 @@ from sqlalchemy import event, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.util import await_only
 
-from fastrdb import NotFound
+from fastrdb import NotFound, RowsNotFound
 from tests.models import User, UserIn, named, user_crud
 from tests.world import ANN, BOB, Read, World
 
@@ -176,6 +176,43 @@ async def test_closing_a_joined_session_leaves_the_cache_as_it_was(world: World)
         await session.begin()
         await world.crud.delete(db=session, redis=world.cache, id=ANN)
     assert await world.read() == STALE
+
+
+@pytest.mark.parametrize("how", ["create_multi", "update_multi", "update_multi counted", "delete_multi"])
+async def test_joined_write_of_many_rows_that_fails_half_way_changes_none(world: World, how: str) -> None:
+    """A caller who goes on after an error in the middle of it, its own one, and commits, commits no row of it."""
+    await world.warm()
+
+    def stop(rows: int) -> None:
+        raise LookupError(rows)
+
+    async with world.factory() as session, session.begin():
+        told: dict[str, Any] = {"db": session, "redis": world.cache, "progress": stop}
+        items, returning = [(ANN, named("new")), (BOB, named("new"))], how == "update_multi"
+        write = {
+            "create_multi": lambda: world.crud.create_multi(**told, instances=[UserIn(email="carl@x")]),
+            "delete_multi": lambda: world.crud.delete_multi(**told, keys=[ANN, BOB]),
+        }.get(how, lambda: world.crud.update_multi(**told, items=items, returning=returning))
+        with pytest.raises(LookupError):
+            await write()
+    assert [await world.stored(id) for id in (ANN, BOB)] == ["Ann", "Bob"]
+    assert await world.crud.count(db=world.factory, redis=None) == 2
+    assert (await world.read()).name == "Ann"
+
+
+async def test_joined_write_that_misses_a_row_too_late_changes_none(pg_world: World) -> None:
+    """A row that a trigger keeps from being changed is missed after others were; a caller who commits commits none."""
+    world = pg_world
+    await world.execute(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$",
+        "CREATE TRIGGER keep BEFORE UPDATE ON users FOR EACH ROW WHEN (OLD.name = 'Bob') EXECUTE FUNCTION keep()",
+    )
+    await world.warm()
+    async with world.factory() as session, session.begin():
+        with pytest.raises(RowsNotFound):
+            await world.crud.update_multi(session, world.cache, [(ANN, named("new")), (BOB, named("new"))])
+    assert await world.stored() == "Ann"
+    assert (await world.read()).name == "Ann"
 
 
 async def test_work_after_a_rollback_is_released(world: World) -> None:
