@@ -19,6 +19,7 @@ from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
 from .changes import Changes, schema_object
 from .committed import Image
 from .core import C, M, R, U
+from .instances import alters, lets_go
 from .statements import Change, set_clauses, setting
 from .upsert_statements import sqlite_lock
 from .writing import Done, Written
@@ -350,6 +351,7 @@ class Conditional(Changes[M, C, U, R]):
         names = [name for name, column in self._model.columns.items() if column.name in work.change.assigned]
         if work.change.assigned & set(work.change.keys):  # rows that cannot be found by what instances know of them
             for instance in own.values():
+                alters(session, instance)
                 session.expire(instance, names)
             return
         shown = [*columns, *(self._model.columns[name] for name in names)]
@@ -358,12 +360,13 @@ class Conditional(Changes[M, C, U, R]):
         }
         for key, instance in own.items():
             if key in found:
+                alters(session, instance)
                 pending = instance_state(instance).committed_state  # changed by the caller, and not flushed yet
                 for name, value in zip(names, found[key], strict=True):
                     if name not in pending:
                         set_committed_value(instance, name, value)
             elif work.values is None:
-                session.expunge(instance)
+                lets_go(session, instance)
 
 
 def _size(batch: int | None) -> bool:

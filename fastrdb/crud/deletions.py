@@ -15,6 +15,7 @@ from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, Asked, MaybeDatabase, MaybeRedis, Sources, Unset, check_missing
 from .committed import Image
 from .core import C, M, R, U
+from .instances import alters
 from .items import listed_items
 from .keyed import MISSING, PARAMETERS, Keyed, Locked, Missing, WhereField, in_parts, named_by
 from .progress import Progress, Sent
@@ -127,6 +128,7 @@ class Deletions(Keyed[M, C, U, R]):
         if deletion is None:
             self._forget(session, image)
         elif (instance := self._instance(session, image)) is not None:
+            alters(session, instance)
             session.expire(instance, list(deletion.columns))
 
     def _written_deletions(self, sources: Sources, found: Locked, gone: Mapping[int, Image]) -> Written:

@@ -13,6 +13,7 @@ from ..errors import BatchRefused, InputError, RefusedRow, RowConflict, RowsConf
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, Asked, MaybeDatabase, MaybeRedis, Sources, Unset, check_missing
 from .core import C, M, R, U
+from .instances import alters
 from .items import alike, listed_items, refusal
 from .keyed import MISSING, Keyed, Locked, Missing, WhereField
 from .progress import Progress, Sent
@@ -293,6 +294,7 @@ class Updates(Keyed[M, C, U, R]):
                 if returning:
                     self._refresh(session, before, changed.rows[index], shape.change)
                 elif (instance := self._instance(session, before)) is not None:
+                    alters(session, instance)
                     session.expire(instance, assigned)
 
     def _written_changes(self, sources: Sources, changed: _Changed) -> Written:
