@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 from sqlalchemy.util import await_only
 
-from fastrdb import NotFound, RowsNotFound
-from tests.models import User, UserIn, named, user_crud
+from fastrdb import NearTier, NotFound, RowsNotFound
+from tests.models import User, UserChange, UserIn, named, user_crud
 from tests.world import ANN, BOB, Read, World
 
 STALE = Read("Ann", from_cache=True)
@@ -380,6 +380,31 @@ async def test_bound_session_with_savepoints_never_commits_its_connection(world:
         assert await world.read() == STALE
         await outer.rollback()
     assert await world.read() == STALE
+
+
+@pytest.mark.parametrize("mode", ["conditional_savepoint", "create_savepoint", "rollback_only"])
+async def test_bound_factory_reads_its_writes_and_keeps_them(world: World, mode: Any) -> None:
+    """A factory of sessions on a Connection reads past the cache, and what it writes is the Connection's to commit."""
+    world.cache = world.another_cache(near=NearTier())
+    await world.warm()
+    crud, everybody = world.crud, {"db": world.factory, "redis": world.cache}
+    async with world.engine.connect() as connection:
+        outer = await connection.begin()
+        if mode == "conditional_savepoint":  # which then makes one, too
+            await connection.begin_nested()
+        factory = async_sessionmaker(connection, expire_on_commit=False, join_transaction_mode=mode)
+        given: dict[str, Any] = {"db": factory, "redis": world.cache}
+        await crud.create(**given, obj_in=UserIn(email="carl@x", group_id=2))
+        await crud.update(**given, obj_in=UserChange(name="new", group_id=2), id=ANN)
+        assert [user.id for user in await crud.get_multi(**everybody, group_id=2)] == []
+        for _ in range(2):
+            assert await world.read(factory) == Read("new", from_cache=False)
+            assert [user.name for user in await crud.get_by_keys(**given, keys=[ANN])] == ["new"]
+            assert {user.email for user in await crud.get_multi(**given, group_id=2)} == {"ann@x", "carl@x"}
+            assert await crud.count(**given, group_id=2) == 2
+        assert await world.read() == STALE
+        await outer.commit()
+    assert await world.stored() == "new"
 
 
 async def test_bound_session_fills_nothing(world: World) -> None:
