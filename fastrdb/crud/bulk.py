@@ -8,7 +8,6 @@ from typing import Any, Literal, overload
 from sqlalchemy import Connection, Row, insert
 from sqlalchemy.orm import Session
 
-from ..db.sessions import place_of
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
 from .arrays import Batch, insert_of_arrays, takes_arrays
@@ -17,7 +16,6 @@ from .core import C, M, R, U
 from .insertions import Insertions, vanished
 from .items import Items, listed_items
 from .progress import Progress, Sent
-from .savepoint import all_or_none
 from .statements import Creation, Returned, build_creation
 from .writing import Done, Written
 
@@ -102,7 +100,7 @@ class Bulk(Items[M, C, U, R], Insertions[M, C, U, R]):
         def statements(connection: Connection, session: Session) -> Done[list[R] | int]:
             self._check_links(connection, [batch.columns for batch in batches])
             creation = self._creation() if returning else self._bare_creation()
-            with all_or_none(connection, place_of(connection, sources.place)):
+            with self._all_or_none(connection, sources, commit):
                 if returning or count <= MAX_CELLS or self._dropped_columns:
                     created = self._insert(connection, batches, creation, Sent(progress))
                     written = self._written_rows(sources, created, creation.returned)

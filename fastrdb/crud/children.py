@@ -22,7 +22,6 @@ from .core import C, M, R, U
 from .insertions import Insertions, vanished
 from .items import alike
 from .progress import Sent
-from .savepoint import all_or_none
 from .statements import locking
 from .writing import Done, Written
 
@@ -155,7 +154,7 @@ class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
         def statements(connection: Connection, session: Session) -> Done[int]:
             self._refuse_autocommit(connection, sources)
             found = self._locked_children(connection, parent, None)
-            with all_or_none(connection, place_of(connection, sources.place)):
+            with self._all_or_none(connection, sources, commit):
                 deleted = self._delete_children(connection, session, sources, parent, list(found.values()))
             return Done(lambda: len(deleted), _together(deleted))
 
@@ -183,7 +182,7 @@ class Children(ChildValues[M, C, U, R], Insertions[M, C, U, R]):
             found = self._locked_children(connection, parent, [*(each.key for each in updates), *deletes])
             self._compare_versions(found, updates)
             creation = self._creation()
-            with all_or_none(connection, place_of(connection, sources.place)):
+            with self._all_or_none(connection, sources, commit):
                 gone = self._delete_children(connection, session, sources, parent, deletes)
                 changed, written = self._update_children(connection, session, sources, parent, updates)
                 made = self._insert(connection, self._child_batches(rows), creation, Sent(None))

@@ -19,6 +19,7 @@ from .arguments import UNSET, Asked, Filters, MaybeDatabase, MaybeRedis, Sources
 from .changes import Changes, schema_object
 from .committed import Image
 from .core import C, M, R, U
+from .instances import alters, lets_go
 from .statements import Change, set_clauses, setting
 from .upsert_statements import sqlite_lock
 from .writing import Done, Written
@@ -67,13 +68,15 @@ class Work:
         change: Its parts; the statement itself goes by the condition.
         values: What is set; ``None``: the rows are deleted.
         certain: The condition names the same rows for as long as they are locked.
-        all_images: Every row has to be looked at, because a declared pattern needs its columns.
+        takes_others: Rows may go with others that match, by a foreign key to their own table, and nobody counts them.
+        all_images: Every row has to be looked at, to be counted or because a declared pattern needs its columns.
     """
 
     asked: Asked
     change: Change
     values: Mapping[str, Any] | None
     certain: bool
+    takes_others: bool
     all_images: bool
 
 
@@ -202,7 +205,9 @@ class Conditional(Changes[M, C, U, R]):
         change = self._change(connection, asked, names, "marks" if marks else None)
         moved = bool(change.assigned & set(change.keys))
         certain = asked.uncacheable is None and not asked.tables and not moved
-        return Work(asked, change, values, certain, bool(self._dropped_columns))
+        cascades = values is None and not marks and self._model.table in change.reached
+        takes_others = cascades and family(connection.dialect) != "postgresql"  # which counts all that matched
+        return Work(asked, change, values, certain, takes_others, takes_others or bool(self._dropped_columns))
 
     # -- statements
 
@@ -246,7 +251,10 @@ class Conditional(Changes[M, C, U, R]):
                 update(self._model.table).where(*conditions).values(set_clauses(self._model, list(values), marks))
             )
             parameters = {**work.asked.params, **setting(values)}
-        tally.count(connection.execute(statement, parameters).rowcount, len(before))
+        changed = connection.execute(statement, parameters).rowcount
+        if work.takes_others:
+            changed = max(changed, len(before))
+        tally.count(changed, len(before))
         self._note_images(connection, work, before, tally)
 
     def _note_images(self, connection: Connection, work: Work, before: list[dict[str, Any]], tally: Tally) -> None:
@@ -256,11 +264,13 @@ class Conditional(Changes[M, C, U, R]):
             tally.images = []
             if tally.told is None:
                 return
-        after: Sequence[Image] = before if work.values is not None else [None] * len(before)
+        after: Sequence[Image] = before
         images = list(before)
-        if work.values is not None and work.change.assigned & set(work.change.images):
+        if work.change.assigned & set(work.change.images):  # by a mark, too: the row is in other lists then
             after = again = self._images_again(connection, work.change, before)
             images += again
+        if work.values is None:
+            after = [None] * len(before)
         if keeps:
             tally.images += images
         if len(after) != len(before):
@@ -341,6 +351,7 @@ class Conditional(Changes[M, C, U, R]):
         names = [name for name, column in self._model.columns.items() if column.name in work.change.assigned]
         if work.change.assigned & set(work.change.keys):  # rows that cannot be found by what instances know of them
             for instance in own.values():
+                alters(session, instance)
                 session.expire(instance, names)
             return
         shown = [*columns, *(self._model.columns[name] for name in names)]
@@ -349,12 +360,13 @@ class Conditional(Changes[M, C, U, R]):
         }
         for key, instance in own.items():
             if key in found:
+                alters(session, instance)
                 pending = instance_state(instance).committed_state  # changed by the caller, and not flushed yet
                 for name, value in zip(names, found[key], strict=True):
                     if name not in pending:
                         set_committed_value(instance, name, value)
             elif work.values is None:
-                session.expunge(instance)
+                lets_go(session, instance)
 
 
 def _size(batch: int | None) -> bool:

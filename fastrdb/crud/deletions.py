@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Delete, Update, delete, update
+from sqlalchemy import Connection, Delete, Update, delete, select, update
 from sqlalchemy.orm import Session
 
 from ..db.servers import family
-from ..db.sessions import place_of
 from ..errors import BatchRefused, RefusedRow
 from ..writes.reach import reached_by_delete, reached_by_update
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, Asked, MaybeDatabase, MaybeRedis, Sources, Unset, check_missing
+from .committed import Image
 from .core import C, M, R, U
+from .instances import alters
 from .items import listed_items
 from .keyed import MISSING, PARAMETERS, Keyed, Locked, Missing, WhereField, in_parts, named_by
 from .progress import Progress, Sent
-from .savepoint import all_or_none
-from .statements import set_clauses
+from .statements import assigned_by, set_clauses
 from .writing import Done, Written
 
 K = TypeVar("K")
@@ -66,7 +66,7 @@ class Deletions(Keyed[M, C, U, R]):
             raise BatchRefused("keys", refused)
 
         def statements(connection: Connection, session: Session) -> Done[list[K]]:
-            with all_or_none(connection, place_of(connection, sources.place)):
+            with self._all_or_none(connection, sources, commit):
                 found = self._locked(connection, asked, fields, wanted)
                 self._check_missing(given, found.rows, missing)
                 gone = self._delete_rows(connection, asked, found, Sent(progress))
@@ -78,23 +78,42 @@ class Deletions(Keyed[M, C, U, R]):
 
         return await self._writer(sources, commit).run(sources.db, statements)
 
-    def _delete_rows(self, connection: Connection, asked: Asked, found: Locked, sent: Sent) -> list[int]:
-        """Delete rows that are locked, and name those that were still there: where nothing is locked, some may not."""
-        keys = tuple(self._model.table.primary_key.columns)
-        conditions = self._conditions(asked)
-        dialect = family(connection.dialect)
-        gone: set[int] = set()
-        for part in in_parts(zip(found.keys, found.rows, strict=True), PARAMETERS // len(keys)):
-            by_key = dict(part)
-            statement = self._deletion(dialect).where(*conditions, named_by(keys, list(by_key)))
-            if isinstance(statement, Update) and dialect == "mysql":  # which gives nothing back; they are locked
-                connection.execute(statement, asked.params)
-                gone.update(by_key.values())
-            else:
-                rows = connection.execute(statement.returning(*keys), asked.params).fetchall()
-                gone.update(by_key[tuple(row)] for row in rows)
+    def _delete_rows(self, connection: Connection, asked: Asked, found: Locked, sent: Sent) -> dict[int, Image]:
+        """Delete rows that are locked, and give those that were still there: where nothing is locked, some may not.
+
+        Each has its image as it is now, if it is marked and the mark changed what keys are made of.
+        """
+        gone: dict[int, Image] = {}
+        keys = len(self._model.table.primary_key.columns)
+        for part in in_parts(zip(found.keys, found.rows, strict=True), PARAMETERS // keys):
+            gone.update(self._delete_part(connection, asked, dict(part), found.images))
             sent.count(len(part))
-        return [index for index in found.rows if index in gone]
+        return {index: gone[index] for index in found.rows if index in gone}
+
+    def _delete_part(
+        self, connection: Connection, asked: Asked, by_key: Mapping[tuple[Any, ...], int], images: Sequence[str]
+    ) -> Iterator[tuple[int, Image]]:
+        table, deletion, dialect = self._model.table, self._policies.deletion, family(connection.dialect)
+        moved = deletion is not None and assigned_by(self._model, deletion.columns) & set(images)
+        keys = [column.name for column in table.primary_key.columns]
+        names = images if moved else keys
+        by_name = {column.name: column for column in table.columns}
+        columns = [by_name[name] for name in names]
+        named = named_by(tuple(table.primary_key.columns), list(by_key))
+        statement = self._deletion(dialect).where(*self._conditions(asked), named)
+        rows: Collection[Sequence[Any]]
+        if isinstance(statement, Update) and dialect == "mysql":  # which gives nothing back; they are locked
+            connection.execute(statement, asked.params)
+            rows = connection.execute(select(*columns).where(named).with_for_update()).fetchall() if moved else by_key
+        else:
+            rows = connection.execute(statement.returning(*columns), asked.params).fetchall()
+        if len(rows) < len(by_key) and isinstance(statement, Delete) and table in reached_by_delete(table):
+            # Some may have gone with others: PostgreSQL alone gives those back, too.
+            left = set(map(tuple, connection.execute(select(*columns).where(named))))
+            rows = by_key.keys() - left
+        for row in rows:
+            image = dict(zip(names, row, strict=True))
+            yield by_key[tuple(image[name] for name in keys)], image if moved else None
 
     def _deletion(self, dialect: str) -> Update | Delete:
         """Give what deletes rows, or marks them deleted."""
@@ -109,11 +128,14 @@ class Deletions(Keyed[M, C, U, R]):
         if deletion is None:
             self._forget(session, image)
         elif (instance := self._instance(session, image)) is not None:
+            alters(session, instance)
             session.expire(instance, list(deletion.columns))
 
-    def _written_deletions(self, sources: Sources, found: Locked, gone: Sequence[int]) -> Written:
+    def _written_deletions(self, sources: Sources, found: Locked, gone: Mapping[int, Image]) -> Written:
         few = len(gone) <= MAX_CELLS
-        images = list(map(found.image, gone)) if few or self._dropped_columns else []
+        images: list[dict[str, Any]] = []
+        if few or self._dropped_columns:
+            images = [*map(found.image, gone), *(dict(after) for after in gone.values() if after is not None)]
         written = self._written(sources, images, None)
         written.everything = not few
         table, deletion = self._model.table, self._policies.deletion

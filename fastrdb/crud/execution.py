@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
+from ..db.cursors import has_open_cursor
 from ..db.replicas import UNREACHED, ReadWrite
 from ..db.servers import cacheable, check
 from ..db.session_settings import settings_of
@@ -169,7 +170,7 @@ def _fetch(
             raise
         raise refusal from error
     if found.dialect == "sqlite":
-        alone = began and not found.shared
+        alone = began and not found.shared and not has_open_cursor(connection)
         fresh = alone or (idle is not None and _idle(connection, found) == idle)
     else:
         fresh = began or found.autocommit or rows.unwritten
@@ -210,8 +211,11 @@ def _all_unwritten(rows: Sequence[Row[Any]], checked: bool) -> bool:
 
 
 def _idle(connection: Connection, place: Place) -> int | None:
-    """Give a number that stays the same as long as nobody writes on SQLite's connection; ``None`` while one does."""
-    if place.dialect != "sqlite":
+    """Give a number that stays the same as long as nobody writes on SQLite's connection.
+
+    ``None`` while one does, and where its snapshot may be old.
+    """
+    if place.dialect != "sqlite" or has_open_cursor(connection):
         return None
     driver: Any = connection.connection.driver_connection
     return None if driver.in_transaction else place.transactions.writes

@@ -22,6 +22,7 @@ class Instances(Touching[M, C, U, R]):
         instance = self._instance(session, image)
         if instance is None:
             return
+        alters(session, instance)
         known = dict(zip(self._responses.columns, row, strict=False)) if self._plain else {}
         known |= self._by_attribute(change.returned.image(row))
         pending = instance_state(instance).committed_state  # changed by the caller, and not flushed yet
@@ -36,10 +37,24 @@ class Instances(Touching[M, C, U, R]):
     def _forget(self, session: Session, image: Mapping[str, Any]) -> None:
         instance = self._instance(session, image)
         if instance is not None:
-            session.expunge(instance)
+            lets_go(session, instance)
 
     def _instance(self, session: Session, image: Mapping[str, Any]) -> Any:
         if not session.identity_map:
             return None
         key = tuple(image[column.name] for column in self._model.mapper.primary_key)
         return session.identity_map.get(self._model.mapper.identity_key_from_primary_key(key))
+
+
+# A rollback to a savepoint brings the row back as it was, and the instance with it, if the session knows of the change.
+# There is no public way to tell it; these are what its own UPDATE and DELETE statements call.
+
+
+def alters(session: Session, instance: Any) -> None:
+    """Tell the session that the row of an instance is changed."""
+    session._register_altered([instance_state(instance)])
+
+
+def lets_go(session: Session, instance: Any) -> None:
+    """Take an instance out of its session: its row is deleted."""
+    session._remove_newly_deleted([instance_state(instance)])

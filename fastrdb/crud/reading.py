@@ -219,7 +219,7 @@ class Reading(Core[M, C, U, R]):
             kind = listed, bulk, reason, life_ms
             return await self._read_or_aged(sources, cache, scope, spare, load, decode, kind)
         doubtful = reason or sight is not None or cache.kept or not cache.serves or isinstance(db, AsyncSession)
-        if doubtful and (barred := self._barred(sources, cache, reason)) is not None:
+        if (doubtful or place.bound) and (barred := self._barred(sources, cache, reason)) is not None:
             cache.stats.count(f"bypass: {barred}")
             return (await load(False)).answer
         here, stamps = cache.here(), scope.stamps(place.identity)
@@ -296,7 +296,8 @@ class Reading(Core[M, C, U, R]):
         ``None`` where there is none, and where ``_read`` has to see whether this caller may have it.
         """
         db, place, cache, _, sight = sources
-        if sight is not None or isinstance(db, AsyncSession) or cache is None or cache.kept or not cache.serves:
+        apart = sight is not None or place.bound or isinstance(db, AsyncSession)
+        if apart or cache is None or cache.kept or not cache.serves:
             return None
         return near.hit(scope.stamps(place.identity), entry, scope.tokens)
 
@@ -307,7 +308,7 @@ class Reading(Core[M, C, U, R]):
             reason = reason or sight.reason
         if reason is not None:
             return reason
-        if isinstance(db, AsyncSession) and not answers_from_cache(db, place):
+        if place.bound or (isinstance(db, AsyncSession) and not answers_from_cache(db, place)):
             return "the session has changes, or its own connection"
         if cache.undelivered or not cache.serves:
             return NOT_DELIVERED if cache.serves else "switched off"

@@ -8,22 +8,6 @@ from contextlib import contextmanager, suppress
 from sqlalchemy import Connection, NestedTransaction
 from sqlalchemy.exc import DBAPIError
 
-from ..db.sessions import Place
-
-
-@contextmanager
-def all_or_none(connection: Connection, place: Place) -> Iterator[None]:
-    """Undo all statements of the block if one fails.
-
-    PostgreSQL does that by itself: after an error it lets nobody go on. SQLite and MariaDB undo the failed row alone,
-    and keep those that came before. Where each statement commits by itself, there is nothing to undo.
-    """
-    if place.dialect == "postgresql" or place.autocommit:
-        yield
-        return
-    with savepoint(connection):
-        yield
-
 
 @contextmanager
 def savepoint(connection: Connection) -> Iterator[None]:

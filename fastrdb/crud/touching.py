@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from ..cache.cache import Cache
-from ..db.sessions import Place
+from ..db.sessions import Place, joins, place_of
 from ..writes.touched import Through
 from .arguments import Sources
 from .core import C, M, R, U
 from .keyspace import key_of_row
+from .savepoint import savepoint
 from .statements import Change
 from .versions import Versions
 from .writing import Writer, Written
@@ -24,6 +29,20 @@ class Touching(Versions[M, C, U, R]):
         return Writer(
             sources.place, sources.cache, self._model.table, self._model.mapper, commits, self._touches, self._hooks
         )
+
+    def _all_or_none(
+        self, connection: Connection, sources: Sources, commit: bool | None
+    ) -> AbstractContextManager[object]:
+        """Undo all statements of the block if anything fails in it, and nothing that came before.
+
+        A transaction of ours is rolled back whole, and where each statement commits by itself, there is nothing to
+        undo. Of any other the caller may go on after the error, and commit.
+        """
+        commits = self._commit if commit is None else commit
+        joined = isinstance(sources.db, AsyncSession) and (not commits or joins(sources.db))
+        if not (joined or sources.place.bound) or place_of(connection, sources.place).autocommit:
+            return nullcontext()
+        return savepoint(connection)
 
     def _written(
         self,

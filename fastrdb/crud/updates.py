@@ -9,16 +9,15 @@ from pydantic import BaseModel
 from sqlalchemy import Connection, Row
 from sqlalchemy.orm import Session
 
-from ..db.sessions import place_of
 from ..errors import BatchRefused, InputError, RefusedRow, RowConflict, RowsConflict, UnknownField
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, Asked, MaybeDatabase, MaybeRedis, Sources, Unset, check_missing
 from .core import C, M, R, U
+from .instances import alters
 from .items import alike, listed_items, refusal
 from .keyed import MISSING, Keyed, Locked, Missing, WhereField
 from .progress import Progress, Sent
 from .rowwise import Shape, Targets, build_shape
-from .savepoint import all_or_none
 from .writing import Done, Written
 
 
@@ -147,7 +146,7 @@ class Updates(Keyed[M, C, U, R]):
 
         def statements(connection: Connection, session: Session) -> Done[list[R] | int]:
             self._check_links_of_columns(connection, asked, [columns for _, columns in todo.batches])
-            with all_or_none(connection, place_of(connection, sources.place)):
+            with self._all_or_none(connection, sources, commit):
                 found = self._locked(connection, asked, fields, todo.keys)
                 self._check_missing(todo.given, found.rows, missing)
                 self._check_versions(todo, found)
@@ -295,6 +294,7 @@ class Updates(Keyed[M, C, U, R]):
                 if returning:
                     self._refresh(session, before, changed.rows[index], shape.change)
                 elif (instance := self._instance(session, before)) is not None:
+                    alters(session, instance)
                     session.expire(instance, assigned)
 
     def _written_changes(self, sources: Sources, changed: _Changed) -> Written:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Generic, NamedTuple
 
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from ..db.sessions import joins, place_of
+from ..db.sessions import place_of
 from ..errors import BatchRefused
 from ..writes.touched import MAX_CELLS
 from .arguments import UNSET, MaybeDatabase, MaybeRedis, Sources, Unset
@@ -21,7 +19,6 @@ from .conflicts import Upsertion, check_key, conflict_key, equal_rows
 from .core import C, M, R, U
 from .execution import Query
 from .outcomes import Outcome, by_index, primary_keys
-from .savepoint import savepoint
 from .sides import primary_of
 from .upsert_batches import SaidTwice, UpsertBatches, instances_of
 from .writing import Done, Written
@@ -145,7 +142,7 @@ class Upserts(UpsertBatches[M, C, U, R]):
             self._prepare_upsert(connection, sources.place)
             autocommit = place_of(connection, sources.place).autocommit
             self._check_links(connection, [batch.columns for _, batch in groups])
-            with self._upsert_savepoint(connection, sources, commit), SaidTwice(groups, self._conflict_keys):
+            with self._all_or_none(connection, sources, commit), SaidTwice(groups, self._conflict_keys):
                 found = [
                     self._meet(connection, wanted, batch, tenant, autocommit=autocommit) for wanted, batch in groups
                 ]
@@ -210,14 +207,6 @@ class Upserts(UpsertBatches[M, C, U, R]):
         met = primary_keys(outcomes)
         if len(set(met)) < len(met):
             raise BatchRefused("instances", equal_rows(wanted.conflict, met))
-
-    def _upsert_savepoint(
-        self, connection: Connection, sources: Sources, commit: bool | None
-    ) -> AbstractContextManager[object]:
-        """Give a savepoint in a transaction that is not ours: the caller may go on after an error, and commit."""
-        commits = self._commit if commit is None else commit
-        joined = isinstance(sources.db, AsyncSession) and (not commits or joins(sources.db))
-        return savepoint(connection) if joined else nullcontext()
 
     def _upserts_done(
         self, connection: Connection, session: Session, sources: Sources, outcomes: Sequence[Outcome]

@@ -127,6 +127,7 @@ class Writer:
         if ours:
             await self._commit(session, done[1], close)
         elif close:
+            await finish(session.commit())  # on a Connection: of the savepoint that such a session may have made
             await finish(session.close())
         return done[0]
 

@@ -20,6 +20,7 @@ from sqlalchemy.engine.interfaces import ExecutionContext
 from sqlalchemy.util import await_only
 
 from ..errors import SessionRefused
+from .cursors import note_cursor
 from .servers import commits_by_itself, forget
 
 _OPTION = "fastrdb_transactions"
@@ -212,6 +213,7 @@ def _on_statement(
     context: ExecutionContext | None,
     executemany: bool,
 ) -> None:
+    note_cursor(connection, context)
     if (transactions := watched(connection)) is None:
         return
     transaction = transactions.get(connection)

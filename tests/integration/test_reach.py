@@ -1,5 +1,6 @@
 """What a write changes beyond its own row: by foreign keys, and by triggers."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -7,6 +8,8 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.util import await_only
 
+from fastrdb import Committed
+from tests.shelves import Shelves, shelves_in
 from tests.teams import (
     Cruds,
     Loose,
@@ -15,6 +18,14 @@ from tests.teams import (
     TeamOut,
     crud_of,
 )
+
+
+@pytest.fixture
+async def shelves(database_url: str) -> AsyncIterator[Shelves]:
+    """A tree of topics among them: 2 and 3 are below 1, 4 and 5 below 2."""
+    async with shelves_in(database_url, "memory://") as shelves:
+        yield shelves
+
 
 # Foreign keys.
 
@@ -96,6 +107,30 @@ async def test_cascade_of_an_autocommit_statement_is_held_before_it(cruds: Cruds
         await cruds.teams.delete(db=session, redis=cruds.cache, id=1)
     assert states == ["bypass: a token is held"]
     assert await cruds.members.get_or_none(**cruds.given, id=1) is None
+
+
+async def test_rows_that_go_with_each_other_are_deleted_together(shelves: Shelves) -> None:
+    """A row of a tree and those below it are all deleted by one call, which gives or counts each of them."""
+    everything = [1, 2, 3, 4, 5]
+    await shelves.cached(lambda: shelves.topics.get_multi(**shelves.given))
+    assert await shelves.topics.delete_multi(**shelves.given, keys=everything, missing="raise") == everything
+    assert await shelves.topics.get_multi(**shelves.given) == []
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+async def test_rows_that_go_with_each_other_are_counted(shelves: Shelves, hooked: bool) -> None:
+    """All rows that match are counted and told, those that went with others among them."""
+    told: list[Committed] = []
+
+    async def tell(committed: Committed) -> None:
+        told.append(committed)
+
+    if hooked:
+        shelves.topics.after_commit(tell)
+    assert await shelves.topics.delete_where(**shelves.given, id=[1, 2, 4]) == 3
+    assert await shelves.topics.count(**shelves.given) == 0
+    rows = [row.before["id"] for each in told for row in each.rows or () if row.before]
+    assert rows == ([1, 2, 4] if hooked else [])
 
 
 # Triggers.

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from fastrdb import Cache, SessionRefused
 from tests.commits import gives_back
-from tests.models import User, named
+from tests.models import User, UserIn, named
 from tests.world import ANN, BOB, Read, World, until
 
 FRESH, STALE = Read("new", from_cache=False), Read("Ann", from_cache=True)
@@ -325,6 +325,36 @@ async def test_loaded_objects_follow_a_write(world: World, session: AsyncSession
     assert ann.name == "new"
     await world.crud.delete(db=session, redis=world.cache, id=ANN)
     assert ann not in session
+
+
+@pytest.mark.parametrize(
+    "how", ["update", "update_multi", "counted", "update_where", "upsert", "delete", "delete_where"]
+)
+async def test_loaded_objects_follow_a_rollback_to_a_savepoint(world: World, how: str) -> None:
+    """An object whose row is again as it was shows that, is the session's still, and its next change is written."""
+    async with world.factory() as session, session.begin():
+        ann = await session.get_one(User, ANN)
+        crud, given, items = world.crud, {"db": session, "redis": world.cache}, [(ANN, named("new"))]
+        async with session.begin_nested() as savepoint:
+            match how:
+                case "update":
+                    await crud.update(**given, obj_in=named("new"), id=ANN)
+                case "update_multi" | "counted":
+                    await crud.update_multi(**given, items=items, returning=how != "counted")
+                case "update_where":
+                    assert await crud.update_where(**given, obj_in=named("new"), id=ANN) == 1
+                case "upsert":
+                    await crud.upsert(**given, obj_in=UserIn(email="ann@x", name="new"), email="ann@x")
+                case "delete":
+                    await crud.delete(**given, id=ANN)
+                case _:
+                    assert await crud.delete_where(**given, id=ANN) == 1
+            await session.run_sync(lambda _: ann.name)
+            await savepoint.rollback()
+        assert await session.run_sync(lambda _: ann.name) == "Ann"
+        assert ann in session
+        ann.name = "new"
+    assert await world.stored() == "new"
 
 
 # PostgreSQL only.

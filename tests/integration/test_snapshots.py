@@ -276,6 +276,34 @@ def begin_at_once(engine: Any) -> None:
     event.listen(engine.sync_engine, "begin", begin)
 
 
+@pytest.mark.parametrize("way", ["crud", "session", "session that is closed"])
+async def test_unfinished_cursor_on_sqlite_does_not_fill(file_world: World, way: str) -> None:
+    """While a stream is not read to its end, its connection reads what was there at its beginning: nobody gets it."""
+    world = file_world
+    more = "INSERT INTO users (email, name, group_id) SELECT 'more' || email, 'x', 2 FROM users"
+    await world.execute(
+        "PRAGMA journal_mode=WAL", more, "UPDATE users SET email = upper(email) WHERE group_id = 2", more
+    )
+    await seen(world, world.engine)
+    others = async_sessionmaker(world.another_engine())
+    async with world.factory() as session:
+        rows: Any = world.crud.stream(session, batch=1)
+        if way != "crud":
+            rows = await session.stream(select(User), execution_options={"yield_per": 1})
+        await anext(rows)
+        await world.crud.update(others, world.cache, named("new"), id=ANN)
+        await world.crud.invalidate(world.cache)
+        if way == "session that is closed":
+            await session.close()  # the connection goes back to the pool, and the cursor stays open with its result
+        assert await world.read(session) == COLD
+        assert [user.name for user in await world.crud.get_multi(session, world.cache, group_id=1)] == ["Ann", "Bob"]
+        assert (await world.read(others)).name == "new"
+        listed = await world.crud.get_multi(others, world.cache, group_id=1)
+        assert [user.name for user in listed] == ["new", "Bob"]
+        await rows.aclose() if way == "crud" else await rows.close()
+    assert await world.read() == Read("new", from_cache=True)
+
+
 async def test_real_transactions_on_sqlite_fill_at_their_start(file_world: World) -> None:
     """With SQLAlchemy's recipe for real transactions a session fills with its first SELECT, and only then."""
     engine = file_world.another_engine()

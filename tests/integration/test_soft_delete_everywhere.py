@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel as Schema
 from pydantic import ConfigDict
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from fastrdb import Crud, NotFound, ReadOptions, RowsNotFound, UniqueViolation
+from fastrdb import Cache, Crud, NotFound, ReadOptions, RowsNotFound, UniqueViolation
 from tests.policies import Doc, DocChange, DocIn, DocOut, Shelf, shelf_in
 
 EVERY = ReadOptions(include_deleted=True)
@@ -25,6 +28,33 @@ class Tree(Id):
     """A document with its children."""
 
     children: list[Id]
+
+
+class JobBase(DeclarativeBase):
+    """The tables of the jobs."""
+
+
+class Job(JobBase):
+    """A row whose mark is in its keys."""
+
+    __tablename__ = "jobs"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    live: Mapped[bool] = mapped_column(default=True)
+
+
+class JobOut(Id):
+    """A job, and whether it is there."""
+
+    live: bool
+
+
+jobs = Crud[Job, JobOut, JobOut, JobOut](
+    Job,
+    JobOut,
+    pattern=("job:{id}", "job:{id}:live:{live}"),
+    list_pattern="jobs:{live}:page:{page}:limit:{limit}",
+    soft_delete="live",
+)
 
 
 class Family:
@@ -206,3 +236,29 @@ async def test_related_rows_that_are_deleted_are_hidden(family: Family) -> None:
     await crud.delete(**given, id=1)
     restored = await trees.restore(**given, id=1)
     assert [child.id for child in restored.children] == [3]
+
+
+@pytest.mark.parametrize("how", ["delete", "delete_multi", "delete_where"])
+async def test_a_row_that_is_marked_is_shown_at_once_where_its_mark_moves_it(database_url: str, how: str) -> None:
+    """Keys that are made of what a deletion marks are never stale, however many rows it marks: rows, lists, counts."""
+    engine = create_async_engine(database_url)
+    async with engine.begin() as connection:
+        await connection.run_sync(JobBase.metadata.create_all)
+        await connection.execute(insert(Job), [{"id": 1, "live": True}, {"id": 2, "live": True}])
+    async with Cache.from_url("memory://") as cache:
+        given: dict[str, Any] = {"db": async_sessionmaker(engine), "redis": cache}
+        deleted: dict[str, Any] = {**given, "live": False, "options": EVERY}
+        for _ in range(2):  # the second time from the cache
+            assert await jobs.get_or_none(**deleted, id=1) is None
+            assert (await jobs.get_multi(**deleted), await jobs.count(**deleted)) == ([], 0)
+        match how:
+            case "delete_multi":
+                assert await jobs.delete_multi(**given, keys=[1]) == [1]
+            case "delete_where":
+                assert await jobs.delete_where(**given, id=1) == 1
+            case _:
+                await jobs.delete(**given, id=1)
+        assert await jobs.get(**deleted, id=1) == JobOut(id=1, live=False)
+        listed = await jobs.get_multi(**deleted)
+        assert (listed, await jobs.count(**deleted)) == ([JobOut(id=1, live=False)], 1)
+    await engine.dispose()

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 from sqlalchemy.util import await_only
 
-from fastrdb import NotFound
-from tests.models import User, UserIn, named, user_crud
+from fastrdb import NearTier, NotFound, RowsNotFound
+from tests.models import User, UserChange, UserIn, named, user_crud
 from tests.world import ANN, BOB, Read, World
 
 STALE = Read("Ann", from_cache=True)
@@ -178,6 +178,43 @@ async def test_closing_a_joined_session_leaves_the_cache_as_it_was(world: World)
     assert await world.read() == STALE
 
 
+@pytest.mark.parametrize("how", ["create_multi", "update_multi", "update_multi counted", "delete_multi"])
+async def test_joined_write_of_many_rows_that_fails_half_way_changes_none(world: World, how: str) -> None:
+    """A caller who goes on after an error in the middle of it, its own one, and commits, commits no row of it."""
+    await world.warm()
+
+    def stop(rows: int) -> None:
+        raise LookupError(rows)
+
+    async with world.factory() as session, session.begin():
+        told: dict[str, Any] = {"db": session, "redis": world.cache, "progress": stop}
+        items, returning = [(ANN, named("new")), (BOB, named("new"))], how == "update_multi"
+        write = {
+            "create_multi": lambda: world.crud.create_multi(**told, instances=[UserIn(email="carl@x")]),
+            "delete_multi": lambda: world.crud.delete_multi(**told, keys=[ANN, BOB]),
+        }.get(how, lambda: world.crud.update_multi(**told, items=items, returning=returning))
+        with pytest.raises(LookupError):
+            await write()
+    assert [await world.stored(id) for id in (ANN, BOB)] == ["Ann", "Bob"]
+    assert await world.crud.count(db=world.factory, redis=None) == 2
+    assert (await world.read()).name == "Ann"
+
+
+async def test_joined_write_that_misses_a_row_too_late_changes_none(pg_world: World) -> None:
+    """A row that a trigger keeps from being changed is missed after others were; a caller who commits commits none."""
+    world = pg_world
+    await world.execute(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$",
+        "CREATE TRIGGER keep BEFORE UPDATE ON users FOR EACH ROW WHEN (OLD.name = 'Bob') EXECUTE FUNCTION keep()",
+    )
+    await world.warm()
+    async with world.factory() as session, session.begin():
+        with pytest.raises(RowsNotFound):
+            await world.crud.update_multi(session, world.cache, [(ANN, named("new")), (BOB, named("new"))])
+    assert await world.stored() == "Ann"
+    assert (await world.read()).name == "Ann"
+
+
 async def test_work_after_a_rollback_is_released(world: World) -> None:
     """A session whose first transaction was rolled back commits a second one as if nothing had been."""
     await world.warm()
@@ -343,6 +380,31 @@ async def test_bound_session_with_savepoints_never_commits_its_connection(world:
         assert await world.read() == STALE
         await outer.rollback()
     assert await world.read() == STALE
+
+
+@pytest.mark.parametrize("mode", ["conditional_savepoint", "create_savepoint", "rollback_only"])
+async def test_bound_factory_reads_its_writes_and_keeps_them(world: World, mode: Any) -> None:
+    """A factory of sessions on a Connection reads past the cache, and what it writes is the Connection's to commit."""
+    world.cache = world.another_cache(near=NearTier())
+    await world.warm()
+    crud, everybody = world.crud, {"db": world.factory, "redis": world.cache}
+    async with world.engine.connect() as connection:
+        outer = await connection.begin()
+        if mode == "conditional_savepoint":  # which then makes one, too
+            await connection.begin_nested()
+        factory = async_sessionmaker(connection, expire_on_commit=False, join_transaction_mode=mode)
+        given: dict[str, Any] = {"db": factory, "redis": world.cache}
+        await crud.create(**given, obj_in=UserIn(email="carl@x", group_id=2))
+        await crud.update(**given, obj_in=UserChange(name="new", group_id=2), id=ANN)
+        assert [user.id for user in await crud.get_multi(**everybody, group_id=2)] == []
+        for _ in range(2):
+            assert await world.read(factory) == Read("new", from_cache=False)
+            assert [user.name for user in await crud.get_by_keys(**given, keys=[ANN])] == ["new"]
+            assert {user.email for user in await crud.get_multi(**given, group_id=2)} == {"ann@x", "carl@x"}
+            assert await crud.count(**given, group_id=2) == 2
+        assert await world.read() == STALE
+        await outer.commit()
+    assert await world.stored() == "new"
 
 
 async def test_bound_session_fills_nothing(world: World) -> None:
