@@ -21,6 +21,7 @@ from ..writes.outcome import did_not_commit, finish
 from ..writes.reach import reached_by_any_write
 from ..writes.touched import Through
 from ..writes.transaction import commit, effects_on, follow
+from ..writes.turns import end_turn, take_turn
 from .committed import Change, Hooks
 from .execution import connect, run_sync
 from .integrity import read_only, translated
@@ -114,6 +115,13 @@ class Writer:
         *,
         close: bool,
     ) -> T:
+        turn = take_turn(session.sync_session)
+        try:
+            return await self._run_alone(session, statements, close)
+        finally:
+            end_turn(session.sync_session, turn)
+
+    async def _run_alone(self, session: AsyncSession, statements: Statements[T], close: bool) -> T:
         ours = self.commits and not self.place.bound and not joins(session)
         alone = ours and not session.in_transaction()
         try:
@@ -231,6 +239,7 @@ class Writer:
             await_only(after.before_commit())
             await_only(after.release(committed=True))
         if self._is_told(written):
+            end_turn(session)  # a hook may write in it
             await_only(finish(self.hooks.announce([written.change or Change(None, None)])))
         return answer()
 

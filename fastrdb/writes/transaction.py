@@ -20,6 +20,7 @@ from ..db.transactions import Transactions
 from .announcements import announce, take
 from .effects import Effects
 from .outcome import did_not_commit, finish
+from .turns import end_turn
 
 _KEY = "fastrdb_effects"
 _OURS = "fastrdb_commit"  # the COMMIT under way is ours, and so is what comes after it
@@ -62,6 +63,7 @@ async def _commit(session: AsyncSession, effects: Effects | None, close: bool) -
         raise
     finally:
         del sync.info[_OURS]
+    end_turn(sync)  # a hook may write in it
     told = take(sync)
     if effects is not None:
         await effects.release(committed=True, meanwhile=session.close if close else None)

@@ -357,6 +357,38 @@ async def test_loaded_objects_follow_a_rollback_to_a_savepoint(world: World, how
     assert await world.stored() == "new"
 
 
+@pytest.mark.parametrize("begun", [False, True])
+async def test_session_of_two_tasks_is_refused(world: World, begun: bool) -> None:
+    """Of two writes at once in one session the second is refused before it sends anything, and the first is whole."""
+    await world.warm()
+    async with world.factory() as session:
+        if begun:
+            await session.begin()
+        given = {"db": session, "redis": world.cache}
+        first = world.crud.update(**given, obj_in=named("new"), id=ANN)
+        found = await asyncio.gather(first, world.crud.delete(**given, id=BOB), return_exceptions=True)
+        assert [type(each).__name__ for each in found] == ["UserOut", "SessionRefused"]
+        await world.crud.create(**given, obj_in=UserIn(email="carl@x"))  # one after the other
+        await session.commit()
+    assert [await world.stored(id) for id in (ANN, BOB, 3)] == ["new", "Bob", "new"]
+    assert (await world.read()).name == "new"
+
+
+async def test_hook_may_write_in_the_session(world: World) -> None:
+    """What is called after the COMMIT of a write may write in its session: the turn of that is over."""
+    calls: list[str] = []
+    async with world.factory() as session:
+
+        async def follow(committed: object) -> None:
+            if not calls:
+                calls.append("follow")
+                await world.crud.update(session, world.cache, named("by the hook"), id=BOB)
+
+        world.crud.after_commit(follow)
+        await world.crud.update(session, world.cache, named("new"), id=ANN)
+    assert [await world.stored(id) for id in (ANN, BOB)] == ["new", "by the hook"]
+
+
 # PostgreSQL only.
 
 
