@@ -40,6 +40,10 @@ class Effects(Protocol):
         """Called after that, to send what belongs to the same transaction; raising aborts the COMMIT."""
         ...
 
+    def fail(self) -> None:
+        """Called when a statement of the transaction failed, or its COMMIT; maybe nothing else is called then."""
+        ...
+
     def forget(self) -> None:
         """Called when the transaction is rolled back."""
         ...
@@ -270,3 +274,5 @@ def _on_error(context: ExceptionContext) -> None:
     transaction = transaction_of(context.connection) if context.connection is not None else None
     if transaction is not None:
         transaction.failure = context.original_exception
+        if transaction.effects is not None:
+            transaction.effects.fail()

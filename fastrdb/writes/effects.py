@@ -18,12 +18,13 @@ class Effects:
     Attributes:
         reached_commit: The caches were asked to hold: a COMMIT was to be sent.
         sent: They have held, so that COMMIT was sent, as far as can be told.
+        failed: It failed, maybe without an answer.
     """
 
     def __init__(self, transaction: Transaction) -> None:
         self.transaction = transaction
         self.caches: dict[Cache, CacheEffects] = {}
-        self.reached_commit = self.sent = False
+        self.reached_commit = self.sent = self.failed = False
         self._statements = -1
 
     def of(self, cache: Cache) -> CacheEffects:
@@ -82,6 +83,21 @@ class Effects:
             raise
         finally:
             self.transaction.watched = watched
+
+    # A session that is cancelled when it gives its connection back never tells that its transaction has ended: then
+    # nobody releases, and the holds have to end by themselves.
+
+    def fail(self) -> None:
+        """Renew nothing any more if it was the COMMIT that failed."""
+        if self.sent:
+            self.failed = True
+            self.stop_renewing()
+
+    def committed(self) -> None:
+        """Renew nothing any more, and give no aged value: the COMMIT is done; the release comes next, or never."""
+        for effects in self.caches.values():
+            effects.stop_renewing()
+            effects.drop_aged()
 
     def stop_renewing(self) -> None:
         """Let all holds end by themselves, unless they are released."""

@@ -23,6 +23,7 @@ from .outcome import did_not_commit, finish
 from .turns import end_turn
 
 _KEY = "fastrdb_effects"
+_COMMITTED = "fastrdb_committed"  # the session's transaction whose COMMIT is done
 _OURS = "fastrdb_commit"  # the COMMIT under way is ours, and so is what comes after it
 
 
@@ -93,19 +94,22 @@ def follow(session: Session, effects: Effects) -> None:
 def _on_commit(session: Session) -> None:
     # Also fires for savepoints, where no COMMIT was reached.
     if not session.in_nested_transaction():
-        session.info[_KEY + "_committed"] = True
+        session.info[_COMMITTED] = session.get_transaction()  # the end of which may never be told
+        for effects in session.info.get(_KEY, ()):
+            if effects.reached_commit:
+                effects.committed()
 
 
 def _on_end(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is not None:
         return
-    committed = session.info.pop(_KEY + "_committed", False)
+    committed = session.info.pop(_COMMITTED, None) is transaction
     reached = [effects for effects in session.info.pop(_KEY, []) if effects.reached_commit]
     told = [] if _OURS in session.info else take(session)
     for effects in reached:
         effects.stop_renewing()  # of all, even if this is cancelled at the first
     for effects in reached:
-        if committed:
+        if committed and not effects.failed:  # it may be left from a transaction before, whose end nobody told
             await_only(effects.release(committed=True))
         else:
             await_only(conclude(effects, effects.transaction.failure))

@@ -1,5 +1,7 @@
 """Writes that nobody releases, as in sessions bound to a Connection: what they could not drop is dropped later."""
 
+import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -10,6 +12,7 @@ from sqlalchemy.util import await_only
 
 from fastrdb import Cache, CacheUnavailable
 from fastrdb.testing.faults import Proxy
+from fastrdb.writes.renewing import Renewing
 from tests.models import named
 from tests.world import ANN, Read, World, opened, until
 
@@ -94,3 +97,30 @@ async def test_write_that_is_refused_keeps_nothing(there: There) -> None:
         await there.change("new")
     assert not there.world.cache.undelivered
     assert await there.world.stored() == "Ann"
+
+
+async def test_a_session_that_is_cancelled_after_its_commit_renews_nothing(there: There) -> None:
+    """A caller that is cancelled while the connection goes back to the pool leaves holds that end by themselves."""
+    world, engine = there.world, there.world.engine.sync_engine
+
+    def cancelled(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    session = world.factory()
+
+    async def write() -> None:
+        async with session.begin():
+            await world.crud.update(db=session, redis=world.cache, obj_in=named("new"), id=ANN)
+            event.listen(engine, "reset", cancelled)
+
+    with pytest.raises(asyncio.CancelledError):
+        await write()
+    event.remove(engine, "reset", cancelled)
+    await session.close()
+    renewing = [each for each in gc.get_objects() if isinstance(each, Renewing) and each._cache is world.cache]
+    assert all(each._timer.cancelled() for each in renewing)
+    assert (await world.read()).name == "new"
+    await until(there.follows)
+    async with session.begin():  # which is no part of that
+        await session.rollback()
+    assert (await world.read()).name == "new"

@@ -13,6 +13,7 @@ from fastrdb.cache.redis import RedisStore
 from fastrdb.cache.store import Get
 from fastrdb.errors import CacheUnavailable
 from fastrdb.testing.faults import Proxy
+from tests.listening import gone, listening
 from tests.models import UserIn, named
 from tests.servers.redis import RedisServer
 from tests.world import ANN, World, until
@@ -159,16 +160,19 @@ async def test_a_redis_that_is_ever_slower_is_given_up(valkey_url: str) -> None:
     at, loop = urlsplit(valkey_url), asyncio.get_running_loop()
     began = loop.time()
 
-    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, late: bool) -> None:
-        while data := await reader.read(65536):
-            lag_s = max(0.0, (loop.time() - began - 0.5) / 2) if late else 0.0
-            loop.call_later(lag_s, writer.write, data)
+    async def answer_late(there: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await there.read(65536):
+            loop.call_later(max(0.0, (loop.time() - began - 0.5) / 2), writer.write, data)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(at.hostname, at.port)
-        await asyncio.gather(pipe(reader, back, late=False), pipe(there, writer, late=True))
-        writer.close()
-        back.close()
+        answering = asyncio.create_task(answer_late(there, writer))
+        try:
+            while data := await reader.read(65536):
+                back.write(data)
+        finally:
+            answering.cancel()
+            await gone(back)
 
     failed = asyncio.Event()
 
@@ -178,8 +182,7 @@ async def test_a_redis_that_is_ever_slower_is_given_up(valkey_url: str) -> None:
         except CacheUnavailable:
             failed.set()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as proxy:
-        port = proxy.sockets[0].getsockname()[1]
+    async with listening(serve) as port:
         store = RedisStore.factory_from_url(f"redis://127.0.0.1:{port}/0", timeout_s=0.5)()
         asking = []
         while not failed.is_set() and loop.time() < began + 20:
