@@ -56,7 +56,7 @@ def test_one_file_is_run_by_one_process(chosen: list[str]) -> None:
 
 def test_two_files_are_parted() -> None:
     """Two files, as a folder, are shared by workers."""
-    assert number_of_workers(2, [__file__, f"{Path(__file__).with_name('test_servers.py")}"]) == 3
+    assert number_of_workers(2, [__file__, f"{Path(__file__).with_name('test_servers.py')}"]) == 3
 
 
 def test_heavy_files_are_there() -> None:
