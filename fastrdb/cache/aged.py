@@ -11,16 +11,14 @@ before may lack the write, and is not given any more, whenever it is kept: a lat
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final, NamedTuple
 
 from .bounded import Bounded
 from .clock import CLOCK
+from .forks import starts_anew
 
 logger = logging.getLogger("fastrdb.cache")
 
@@ -66,7 +64,7 @@ class Aged:
         self._floor = _ALWAYS
         self._away: set[bytes] = set()
         self._guard = threading.Lock()
-        os.register_at_fork(after_in_child=partial(_forget_in_child, weakref.ref(self)))
+        starts_anew(self)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -130,12 +128,6 @@ class Aged:
 
     def __repr__(self) -> str:
         return f"<Aged {self._kept!r}>"
-
-
-def _forget_in_child(of: weakref.ref[Aged]) -> None:
-    aged = of()
-    if aged is not None:
-        aged.after_fork()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from redis.asyncio import Redis, RedisCluster
@@ -15,6 +14,7 @@ from ..errors import CacheClosed, CacheFull, ConfigurationError, RedisRefused
 from .aged import AGED_BYTES, Aged
 from .cluster import SCHEMES, ClusterStore
 from .courier import Courier
+from .done import forget
 from .in_loop import InLoop
 from .memory import MemoryStore
 from .near import Near, NearTier
@@ -267,7 +267,7 @@ class Cache:
     def drop(self, reply: Awaitable[list[Reply]]) -> None:
         """Let a posted command go: nobody needs its reply, and a failure harms nobody."""
         future = asyncio.ensure_future(reply)
-        future.add_done_callback(_forget)
+        future.add_done_callback(forget)
 
     def count_refused(self, reply: Awaitable[list[Reply]], *values: bytes) -> None:
         """Count posted fills, and those that the entries' owners refused."""
@@ -385,8 +385,3 @@ def _tell_shortage(begins: bool) -> None:
         logger.warning("Redis is out of memory: what it does not take is answered from SQL, and not stored")
     else:
         logger.warning("Redis has memory again")
-
-
-def _forget(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()

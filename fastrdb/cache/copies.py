@@ -15,14 +15,12 @@ could not.
 
 from __future__ import annotations
 
-import os
 import threading
-import weakref
 from collections.abc import Callable, Hashable, Iterable
-from functools import partial
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from .clock import CLOCK
+from .forks import starts_anew
 from .protocol import Cell
 from .reads import Stamps, hit
 from .stats import Stats
@@ -99,7 +97,7 @@ class Copies:
         self._number = self._flushed = 0
         self._dropped = [0] * _SLOTS
         self._guard = threading.Lock()
-        os.register_at_fork(after_in_child=partial(_forget_in_child, weakref.ref(self)))
+        starts_anew(self)
 
     @property
     def size(self) -> int:
@@ -243,9 +241,3 @@ class _Shelf(Generic[K, V]):
         for copy in self.kept.values():
             copy.until = 0.0
         self.kept, self.size = {}, 0  # replaced whole: readers take no lock
-
-
-def _forget_in_child(of: weakref.ref[Copies]) -> None:
-    copies = of()
-    if copies is not None:
-        copies.after_fork()

@@ -1,9 +1,10 @@
-"""An answer that is there already, for callers who await one."""
+"""An answer that is there already, for callers who await one; and a failure that nobody awaits."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Generator
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -25,3 +26,9 @@ class Done(Generic[T]):
             raise self._error
         return cast("T", self.value)
         yield  # type: ignore[unreachable]  # makes it a generator, as ``await`` asks for
+
+
+def forget(future: asyncio.Future[Any]) -> None:
+    """Let a future's failure go, as its callback: asyncio would log one that nobody awaits."""
+    if not future.cancelled():
+        future.exception()

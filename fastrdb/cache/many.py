@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ..errors import CacheUnavailable
 from . import protocol
+from .done import forget
 from .protocol import Cell
 from .reads import (
     LACKING,
@@ -98,7 +99,7 @@ async def look(store: Store, wanted: Sequence[tuple[bytes, tuple[bytes, ...]]]) 
     finally:
         for read in reads:  # done, unless this is cancelled, or the cache was closed
             read.cancel()
-            read.add_done_callback(_forget)
+            read.add_done_callback(forget)
     return found
 
 
@@ -306,11 +307,6 @@ async def _all_unclaimed(cache: Cache, entries: Sequence[bytes], wait_s: float) 
         return any(each is not None and protocol.is_claim(each[0]) for each in found)
 
     await poll(still_claimed, wait_s)
-
-
-def _forget(read: asyncio.Future[Found]) -> None:
-    if not read.cancelled():
-        read.exception()
 
 
 def _parts(commands: Sequence[K]) -> Iterator[list[K]]:

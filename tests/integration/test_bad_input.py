@@ -103,17 +103,11 @@ players = Crud[Player, PlayerIn, PlayerChange, PlayerOut](
 ANN = PlayerIn(email="ann@x", age=30)
 
 
-@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
-def url(request: pytest.FixtureRequest) -> str:
-    """Every database."""
-    return str(request.getfixturevalue(f"{request.param}_url"))
-
-
 @pytest.fixture
-async def db(url: str) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
+async def db(database_url: str) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
     """Ann is there, and a check afterwards that she is still the only one."""
-    engine = create_async_engine(url)
-    if url.startswith("sqlite"):
+    engine = create_async_engine(database_url)
+    if database_url.startswith("sqlite"):
 
         @event.listens_for(engine.sync_engine, "connect")
         def keys(connection: Any, record: object) -> None:

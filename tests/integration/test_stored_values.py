@@ -82,16 +82,10 @@ MANY: dict[str, Write] = {
 }
 
 
-@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
-def url(request: pytest.FixtureRequest) -> str:
-    """Every database."""
-    return str(request.getfixturevalue(f"{request.param}_url"))
-
-
 @pytest.fixture
-async def db(url: str) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
+async def db(database_url: str) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
     """A factory of the database, with one offer."""
-    engine = create_async_engine(url)
+    engine = create_async_engine(database_url)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(Base.metadata.create_all)

@@ -22,6 +22,7 @@ from sqlalchemy.util import await_only
 
 from fastrdb.cache.cluster import SCHEMES, parse_cluster_url
 from fastrdb.cache.dial import Dialer, Server
+from fastrdb.cache.done import forget
 from fastrdb.cache.near import Trackable
 from fastrdb.cache.store import Command, Fill, Found, Get, HoldTable, Read, Release, ReleaseTable, Reply, Store
 from fastrdb.cache.tracking import PushWire
@@ -264,7 +265,7 @@ class StormyStore:
 def _dropping(replies: Coroutine[Any, Any, list[Reply]]) -> asyncio.Future[list[Reply]]:
     """Post: a failure that nobody awaits is dropped silently, as stores do."""
     posted = asyncio.ensure_future(replies)
-    posted.add_done_callback(lambda done: done.cancelled() or done.exception())
+    posted.add_done_callback(forget)
     return posted
 
 
