@@ -7,10 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from ..cache.cache import Cache
-from ..db.sessions import Place, joins, place_of
+from ..db.sessions import Place, place_of
 from ..writes.touched import Through
 from .arguments import Sources
 from .core import C, M, R, U
@@ -18,7 +17,7 @@ from .keyspace import key_of_row
 from .savepoint import savepoint
 from .statements import Change
 from .versions import Versions
-from .writing import Writer, Written
+from .writing import Writer, Written, is_ours
 
 
 class Touching(Versions[M, C, U, R]):
@@ -39,10 +38,8 @@ class Touching(Versions[M, C, U, R]):
         undo. Of any other the caller may go on after the error, and commit.
         """
         commits = self._commit if commit is None else commit
-        joined = isinstance(sources.db, AsyncSession) and (not commits or joins(sources.db))
-        if not (joined or sources.place.bound) or place_of(connection, sources.place).autocommit:
-            return nullcontext()
-        return savepoint(connection)
+        ours = is_ours(sources.db, sources.place, commits)
+        return nullcontext() if ours or place_of(connection, sources.place).autocommit else savepoint(connection)
 
     def _written(
         self,

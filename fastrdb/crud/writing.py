@@ -122,7 +122,7 @@ class Writer:
             end_turn(session.sync_session, turn)
 
     async def _run_alone(self, session: AsyncSession, statements: Statements[T], close: bool) -> T:
-        ours = self.commits and not self.place.bound and not joins(session)
+        ours = is_ours(session, self.place, self.commits)
         alone = ours and not session.in_transaction()
         try:
             done: tuple[T, Effects | None] = await run_sync(
@@ -258,6 +258,11 @@ class Writer:
             if (refusal := read_only(error)) is not None:
                 raise refusal from error
             raise
+
+
+def is_ours(db: AsyncSession | SessionFactory, place: Place, commits: bool) -> bool:
+    """Tell whether a write's transaction is committed, or rolled back, by the write, and not by its caller."""
+    return commits and not place.bound and not (isinstance(db, AsyncSession) and joins(db))
 
 
 def _may_stay(error: BaseException, writes: int) -> bool:
